@@ -1,0 +1,1 @@
+"""The compiler: a model and device profiles in, bundles out."""

@@ -1,0 +1,1 @@
+"""The hub: registry, fleet, rollouts, monitoring, learning, API."""

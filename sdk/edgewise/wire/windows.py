@@ -1,0 +1,93 @@
+"""Windows (a span reported), samples, and the ack that alone trims a device's spool. MessagePack; ack is JSON.
+
+A window's identity is (device, stream, epoch, first..last). ``epoch`` names one life of the device's spool, and
+sequences rise by one within it; a device that lost its spool starts a new epoch, never reuses a number.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+import msgspec
+
+from edgewise.wire.codec import Count, Digest, Message, Name
+
+STREAM_WINDOWS = "inference"
+STREAM_SAMPLES = "samples"
+
+SketchBytes = Annotated[bytes, msgspec.Meta(max_length=8192)]
+
+
+class Counters(msgspec.Struct, frozen=True, kw_only=True):
+    """Counts over one window. ``inferences`` counts items answered (a batch of 8 is 8); the rest are of items too.
+
+    ``errors``: the runtime failed. ``refused``: the input did not fit the signature. ``nonfinite_inputs`` and
+    ``nonfinite_outputs``: NaN or infinity. ``out_of_bounds``: outside the range of the reference.
+    ``labelled`` and ``correct``: feedback by request id. ``labelled_classes`` is left to the label sketch.
+    """
+
+    inferences: Count = 0
+    errors: Count = 0
+    refused: Count = 0
+    nonfinite_inputs: Count = 0
+    nonfinite_outputs: Count = 0
+    out_of_bounds: Count = 0
+    labelled: Count = 0
+    correct: Count = 0
+
+
+class Window(Message, frozen=True, kw_only=True):
+    """One span of one install's duty, about 1 KB. Merges only with windows of the same (model, bundle, duty, spec)."""
+
+    bound: ClassVar[int] = 16 * 1024
+    device: Name
+    epoch: Count
+    first: Count
+    last: Count
+    start: float
+    """Unix seconds at the window's start, by the device's clock."""
+    duration: float
+    """Seconds, by the device's monotonic clock."""
+    model: Name
+    version: Count
+    bundle: Digest
+    duty: Literal["active"] = "active"
+    spec: Digest
+    """Digest of the sketch spec: windows of another spec are refused."""
+    counters: Counters
+    sketches: Annotated[dict[Name, SketchBytes], msgspec.Meta(max_length=32)]
+
+
+class Sample(msgspec.Struct, frozen=True, kw_only=True):
+    """One raw input with its label, if one came. ``input`` is the tensor's bytes in C order, without the batch axis."""
+
+    request: Name
+    input: Annotated[bytes, msgspec.Meta(max_length=96 * 1024)]
+    label: int | None = None
+    prediction: int | None = None
+    at: float = 0.0
+
+
+class Samples(Message, frozen=True, kw_only=True):
+    """A batch of raw samples under the owner's opt-in; same identity and acknowledgement as a window."""
+
+    bound: ClassVar[int] = 120 * 1024
+    device: Name
+    epoch: Count
+    first: Count
+    last: Count
+    request_id: Name
+    model: Name
+    version: Count
+    bundle: Digest
+    dtype: Name
+    shape: Annotated[list[Count], msgspec.Meta(max_length=8)]
+    samples: Annotated[list[Sample], msgspec.Meta(max_length=1024)]
+
+
+class Ack(Message, frozen=True, kw_only=True):
+    """The highest sequence up to which **everything** of ``epoch`` is committed to the hub's database."""
+
+    stream: Name
+    epoch: Count
+    sequence: Count
