@@ -31,7 +31,9 @@ Scheme = Literal["u8s8", "s8s8"]
 class Quantization(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``schemes`` in order of preference: the compiler keeps the one that measures faster, else the first."""
 
-    schemes: Annotated[list[Scheme], msgspec.Meta(min_length=1)] = ["u8s8", "s8s8"]
+    schemes: Annotated[list[Scheme], msgspec.Meta(min_length=1)] = msgspec.field(
+        default_factory=lambda: ["u8s8", "s8s8"]
+    )
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
