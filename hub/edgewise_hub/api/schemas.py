@@ -1,0 +1,537 @@
+"""Every shape that the API takes and gives: the OpenAPI document, the console's types and the client read from here.
+
+One file, since a reader wants to see the whole. Times are Unix seconds; ids are opaque strings.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Generic, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+T = TypeVar("T")
+
+NameStr = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class In(BaseModel):
+    """A request body: unknown fields are refused."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Page(BaseModel, Generic[T]):
+    """One page; ``next`` is the cursor of the following one, or null."""
+
+    items: list[T]
+    next: str | None = None
+
+
+class Problem(BaseModel):
+    """RFC 9457 problem details. ``code`` is stable."""
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    detail: str
+    code: str
+
+
+# --- system ---------------------------------------------------------------------------------------------------------
+
+
+class System(BaseModel):
+    """What this hub is."""
+
+    version: str
+    tenant: str
+    started_at: float
+    broker_connected: bool
+    devices: int
+    devices_online: int
+    windows: int
+    window_bytes: int
+    blob_bytes_sent: int
+
+
+class SignInCodeOut(BaseModel):
+    """A one-time code for the console and how long it holds, in seconds."""
+
+    code: str
+    expires_in: float
+
+
+class SignIn(In):
+    """The one-time code, as typed."""
+
+    code: Annotated[str, Field(min_length=4, max_length=32)]
+
+
+class SessionOut(BaseModel):
+    """A console session: send ``csrf`` in the header ``X-CSRF-Token`` with every request that changes something."""
+
+    csrf: str
+    expires_at: float
+
+
+# --- fleet ----------------------------------------------------------------------------------------------------------
+
+
+class JoinTokenIn(In):
+    """Groups that a joining device is put into, how many devices may join, for how many seconds."""
+
+    groups: Annotated[list[NameStr], Field(max_length=16)] = []
+    uses: Annotated[int, Field(ge=1, le=100_000)] = 1
+    expires_in: Annotated[float, Field(gt=0, le=30 * 86400)] = 3600
+
+
+class JoinTokenOut(BaseModel):
+    """``token`` is shown this once."""
+
+    id: str
+    token: str
+    groups: list[str]
+    uses: int
+    expires_at: float
+
+
+class DeviceModel(BaseModel):
+    """One model on one device: what is wished for (``version``, ``bundle``) and what is there."""
+
+    model: str
+    version: int | None
+    bundle: str | None
+    running_version: int | None
+    confirmed_version: int | None
+    state: Literal["none", "pending", "trial", "confirmed", "failed"]
+    reason: str = ""
+    """Why the device is not at the wished version, in words."""
+
+
+class DeviceOut(BaseModel):
+    """A device."""
+
+    id: str
+    profile: str
+    groups: list[str]
+    online: bool
+    last_seen: float | None
+    enrolled_at: float
+    revoked: bool
+    generation: int
+    """Newest desired generation."""
+    reported_generation: int
+    models: list[DeviceModel]
+    facts: dict[str, Any]
+    consent: dict[str, Any]
+
+
+class DevicePatch(In):
+    """Replace the device's groups."""
+
+    groups: Annotated[list[NameStr], Field(max_length=16)]
+
+
+class GroupOut(BaseModel):
+    """A named group."""
+
+    name: str
+    devices: int
+    online: int
+
+
+class ProfileOut(BaseModel):
+    """A device profile."""
+
+    name: str
+    title: str
+    architecture: str
+    runtime: str
+
+
+# --- registry -------------------------------------------------------------------------------------------------------
+
+
+class RecipeSource(In):
+    """A version is trained by running the recipe: see POST /training-runs."""
+
+    kind: Literal["recipe"] = "recipe"
+    recipe: Sha256
+    weights: Sha256
+    config: dict[str, Any] = {}
+
+
+class OnnxSource(In):
+    """An ONNX file and an npz with ``inputs`` and, if known, ``labels``: both uploaded as blobs before."""
+
+    kind: Literal["onnx"] = "onnx"
+    model: Sha256
+    data: Sha256
+
+
+class VersionIn(In):
+    """Register a version."""
+
+    source: Annotated[RecipeSource | OnnxSource, Field(discriminator="kind")]
+    note: Annotated[str, Field(max_length=500)] = ""
+
+
+class BundleOut(BaseModel):
+    """A version compiled for a profile. ``report`` as ``edgewise_compiler.report.Report``."""
+
+    digest: str
+    model: str
+    version: int
+    profile: str
+    total_size: int
+    report: dict[str, Any]
+    created_at: float
+
+
+class VersionOut(BaseModel):
+    """A version with its lineage, and the bundles compiled so far."""
+
+    model: str
+    version: int
+    source: dict[str, Any]
+    lineage: dict[str, Any]
+    metrics: dict[str, Any]
+    note: str
+    created_at: float
+    bundles: list[BundleOut]
+
+
+class ModelOut(BaseModel):
+    """A model; ``serving`` counts devices by confirmed version (key: version as text)."""
+
+    name: str
+    versions: int
+    latest: int | None
+    floor: int
+    serving: dict[str, int]
+    created_at: float
+
+
+class CompileIn(In):
+    """Compile one version for several profiles in one request."""
+
+    model: NameStr
+    version: int
+    profiles: Annotated[list[NameStr], Field(min_length=1, max_length=32)]
+
+
+class JobOut(BaseModel):
+    """A job. ``error``: {"code", "detail"}."""
+
+    id: str
+    kind: Literal["train", "compile"]
+    state: Literal["queued", "running", "done", "failed"]
+    progress: float
+    progress_text: str
+    result: dict[str, Any] | None
+    error: dict[str, Any] | None
+    created_at: float
+    started_at: float | None
+    finished_at: float | None
+
+
+# --- rollouts -------------------------------------------------------------------------------------------------------
+
+
+class StageIn(In):
+    """A stage: so many devices in all, by ``count`` or by ``percent`` of the target, drawn by hash."""
+
+    count: Annotated[int, Field(ge=1)] | None = None
+    percent: Annotated[float, Field(gt=0, le=100)] | None = None
+
+
+class GatesIn(In):
+    """Limits that hold in every stage; a gate set to null is left out. Times in seconds.
+
+    ``install_failures``: share of the stage's devices that may fail. ``errors``: share of requests that may fail or
+    give a value that is not finite. ``latency_ratio``: p95 against the version before, on the same profile.
+    ``mix_distance``: total variation between predicted classes of the new version and of the one before.
+    ``min_inferences``: evidence that errors, latency and mix need before they say anything.
+    ``deadline``: how long a stage may wait for its devices and its evidence.
+    """
+
+    install_failures: Annotated[float, Field(ge=0, le=1)] = 0.0
+    errors: Annotated[float, Field(ge=0, le=1)] | None = 0.01
+    latency_ratio: Annotated[float, Field(gt=0)] | None = 2.0
+    mix_distance: Annotated[float, Field(gt=0, le=1)] | None = 0.1
+    min_inferences: Annotated[int, Field(ge=0)] = 200
+    soak: Annotated[float, Field(ge=0)] = 0.0
+    deadline: Annotated[float, Field(gt=0)] = 3600.0
+
+
+class RolloutIn(In):
+    """Roll ``version`` out to ``group`` (null: every device)."""
+
+    model: NameStr
+    version: int
+    group: NameStr | None = None
+    stages: Annotated[list[StageIn], Field(min_length=1, max_length=20)] = [
+        StageIn(count=1),
+        StageIn(percent=25),
+        StageIn(percent=100),
+    ]
+    gates: GatesIn = GatesIn()
+
+
+class GateReading(BaseModel):
+    """What one gate says now. ``value`` and ``limit`` are of the same unit; null where there is none yet."""
+
+    gate: Literal["install", "errors", "latency", "mix"]
+    state: Literal["pass", "wait", "fail", "off"]
+    value: float | None = None
+    limit: float | None = None
+    n: int = 0
+    words: str
+    """One sentence with the evidence."""
+
+
+class RolloutDeviceOut(BaseModel):
+    """One device of a rollout."""
+
+    device: str
+    groups: list[str]
+    stage: int
+    draw: float
+    state: Literal["waiting", "pending", "downloading", "trial", "confirmed", "failed", "rolled-back"]
+    reason: str = ""
+
+
+class RolloutEventOut(BaseModel):
+    """A decision that was taken."""
+
+    at: float
+    stage: int
+    decision: Literal["start", "continue", "hold", "stop", "complete", "pause", "resume", "abort"]
+    reason: str
+    gates: list[GateReading]
+
+
+class RolloutStageOut(BaseModel):
+    """A stage: ``devices`` is the number that it reaches in all."""
+
+    index: int
+    title: str
+    devices: int
+    state: Literal["waiting", "running", "passed", "failed"]
+
+
+class RolloutOut(BaseModel):
+    """A rollout. ``reason`` says in words why it is where it is."""
+
+    id: str
+    model: str
+    from_version: int | None
+    to_version: int
+    group: str | None
+    state: Literal["running", "paused", "completed", "rolled-back", "aborted"]
+    stage: int
+    stages: list[RolloutStageOut]
+    gates: list[GateReading]
+    reason: str
+    deadline_at: float | None
+    devices_total: int
+    devices_confirmed: int
+    created_at: float
+    updated_at: float
+
+
+class RolloutDetail(RolloutOut):
+    """A rollout with its devices and its history."""
+
+    devices: list[RolloutDeviceOut]
+    events: list[RolloutEventOut]
+
+
+# --- monitoring -----------------------------------------------------------------------------------------------------
+
+
+class PanelReading(BaseModel):
+    """One test of the panel over one span."""
+
+    test: Literal["embedding", "classes", "confidence", "embedding-vs-rest", "classes-vs-rest"]
+    statistic: float
+    threshold: float
+    """The statistic's value at which this test alone would raise the alarm."""
+    p_value: float
+    n: int
+    alarm: bool
+
+
+class JudgementOut(BaseModel):
+    """One group over one span. ``verdict``: quiet, drift (virtual: not estimated to harm), harmful (estimated to
+    harm), label-shift, wait (too little seen). ``alpha``: the false-alarm rate of this judgement; ``effect``: how large, as the
+    distance in units of the reference's spread; accuracies are shares, with a 95% interval where estimated."""
+
+    model: str
+    group: str
+    at: float
+    span_start: float
+    span_end: float
+    n: int
+    verdict: Literal["wait", "quiet", "label-shift", "drift", "harmful"]
+    words: str
+    p_value: float
+    alpha: float
+    effect: float
+    tests: list[PanelReading]
+    estimated_accuracy: float | None
+    estimated_low: float | None
+    estimated_high: float | None
+    reference_accuracy: float | None
+    labelled: int
+    labelled_accuracy: float | None
+    windows: int
+    versions: list[int]
+
+
+class DriftGroup(BaseModel):
+    """A group's newest judgement and its history, oldest first."""
+
+    model: str
+    group: str
+    current: JudgementOut | None
+    history: list[JudgementOut]
+
+
+class AlertOut(BaseModel):
+    """An alert; open until ``closed_at``."""
+
+    id: str
+    kind: str
+    model: str
+    group: str | None
+    summary: str
+    details: dict[str, Any]
+    opened_at: float
+    closed_at: float | None
+
+
+class GroupAccuracy(BaseModel):
+    """Served and labelled counts of one group and version since ``since``."""
+
+    model: str
+    group: str
+    version: int
+    inferences: int
+    errors: int
+    nonfinite_outputs: int
+    labelled: int
+    correct: int
+    windows: int
+    window_bytes: int
+    latency_p50_ms: float | None
+    latency_p95_ms: float | None
+
+
+# --- learning -------------------------------------------------------------------------------------------------------
+
+
+class SampleRequestIn(In):
+    """Ask a group's devices for labelled samples; only those whose owner consented send any. Budgets are a device's."""
+
+    model: NameStr
+    group: NameStr
+    count: Annotated[int, Field(ge=1, le=100_000)]
+    bytes: Annotated[int, Field(ge=1, le=1_000_000_000)]
+
+
+class SampleRequestOut(BaseModel):
+    """What was asked, and what has come."""
+
+    id: str
+    model: str
+    group: str
+    count: int
+    bytes: int
+    state: Literal["open", "closed"]
+    received: int
+    received_bytes: int
+    labelled: int
+    devices: dict[str, int]
+    """Samples received by device."""
+    consented: int
+    """Devices of the group whose owner consented."""
+    created_at: float
+
+
+class RolloutPlanIn(In):
+    """How a training run's result is rolled out."""
+
+    group: NameStr | None = None
+    stages: list[StageIn] = [StageIn(count=1), StageIn(percent=25), StageIn(percent=100)]
+    gates: GatesIn = GatesIn()
+
+
+class TrainingRunIn(In):
+    """Run a recipe: ``full`` trains from scratch, ``rehearsal`` fine-tunes ``parent_version`` on old data and samples.
+    The accepted version is compiled for ``profiles`` and, with ``rollout``, rolled out."""
+
+    model: NameStr
+    strategy: Literal["full", "rehearsal"] = "full"
+    recipe: Sha256 | None = None
+    """Blob of the recipe file; null takes the parent's."""
+    config: dict[str, Any] = {}
+    parent_version: int | None = None
+    sample_request: str | None = None
+    profiles: Annotated[list[NameStr], Field(max_length=32)] = []
+    rollout: RolloutPlanIn | None = None
+    note: Annotated[str, Field(max_length=500)] = ""
+
+
+class SliceComparison(BaseModel):
+    """Champion against challenger on one slice (``old``: the reference; ``new``: held-out samples)."""
+
+    slice: Literal["old", "new"]
+    n: int
+    champion: float
+    challenger: float
+
+
+class TrainingRunOut(BaseModel):
+    """A training run."""
+
+    id: str
+    model: str
+    strategy: str
+    parent_version: int | None
+    state: Literal["queued", "running", "accepted", "rejected", "failed"]
+    reason: str
+    comparison: list[SliceComparison]
+    version: int | None
+    job: JobOut | None
+    trigger: str | None
+    rollout: str | None
+    created_at: float
+    finished_at: float | None
+
+
+class TriggerIn(In):
+    """When a group's verdict is ``harmful`` (or ``drift`` where ``config.any_drift``) and enough labelled samples of it
+    are there, train and roll out."""
+
+    model: NameStr
+    on: Literal["drift"] = "drift"
+    min_samples: Annotated[int, Field(ge=1)] = 200
+    strategy: Literal["rehearsal"] = "rehearsal"
+    config: dict[str, Any] = {}
+    profiles: Annotated[list[NameStr], Field(max_length=32)] = []
+    rollout: RolloutPlanIn | None = None
+
+
+class TriggerOut(BaseModel):
+    """A trigger; it fires once for each alert."""
+
+    id: str
+    model: str
+    on: str
+    min_samples: int
+    strategy: str
+    enabled: bool
+    fired_at: float | None
+    created_at: float

@@ -1,0 +1,1 @@
+"""Devices, groups, enrollment, and the desired state of each device."""

@@ -1,0 +1,33 @@
+"""What the parts of a running hub share: handed to API handlers, background work and job workers alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from edgewise.profile import Profile
+from edgewise_hub.blobs import Blobs
+from edgewise_hub.database import TENANT, Database
+from edgewise_hub.events import Events
+from edgewise_hub.mqtt.inbox import Outbound
+from edgewise_hub.settings import Settings
+from edgewise_hub.signing import Signer
+
+
+def _nowhere(_message: Outbound) -> None:
+    """A job worker has no connection: what it changes is published by the hub's next tick."""
+
+
+@dataclass
+class Hub:
+    """``publish`` hands one message to the broker connection, from any thread, after a commit."""
+
+    settings: Settings
+    database: Database
+    blobs: Blobs
+    signer: Signer
+    profiles: dict[str, Profile]
+    events: Events = field(default_factory=Events)
+    publish: Callable[[Outbound], None] = _nowhere
+    tenant: str = TENANT
+    started_at: float = 0.0

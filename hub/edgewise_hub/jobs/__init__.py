@@ -1,0 +1,1 @@
+"""Jobs: durable rows with leases, worked by local processes."""

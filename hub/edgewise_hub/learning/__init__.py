@@ -1,0 +1,1 @@
+"""Learning: samples under consent, triggers, training runs, champion against challenger."""

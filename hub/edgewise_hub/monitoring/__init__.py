@@ -1,0 +1,1 @@
+"""Windows in, evidence and alerts out."""

@@ -1,0 +1,1 @@
+"""Drift tests: one file a test, one panel."""

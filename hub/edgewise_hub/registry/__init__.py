@@ -1,0 +1,1 @@
+"""Models, versions with their lineage, recipes, and the bundles compiled from them."""

@@ -1,0 +1,1 @@
+"""Rollouts: from one version to another, in stages, under gates. ``advance`` decides, ``controller`` acts."""

@@ -1,0 +1,79 @@
+"""Settings of the hub: environment first, then the command line. Refuses what would not be safe."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgewise.errors import EdgewiseError
+
+
+class SettingsError(EdgewiseError):
+    """A setting that cannot be used."""
+
+    code = "bad-setting"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """``data``: the hub's folder (database, blobs, keys, broker). ``broker_url`` None spawns mosquitto.
+    ``window_s`` and ``trial_s`` go to the devices in their desired state; ``tick_s`` is how often rollouts are looked at."""
+
+    data: Path
+    host: str = "127.0.0.1"
+    port: int = 8470
+    broker_port: int = 0
+    broker_url: str | None = None
+    database_url: str = ""
+    profiles: tuple[Path, ...] = ()
+    window_s: float = 60.0
+    trial_s: float = 30.0
+    tick_s: float = 1.0
+    workers: int = 1
+    retention_s: float = 30 * 86400.0
+
+    def __post_init__(self) -> None:
+        if not _is_loopback(self.host):
+            raise SettingsError(
+                f"host {self.host}: the hub listens on loopback only until TLS is configured; use 127.0.0.1 "
+                "and a TLS proxy before it"
+            )
+        if not self.database_url:
+            object.__setattr__(self, "database_url", f"sqlite:///{self.data / 'hub.db'}")
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str] = os.environ, **given: object) -> Settings:
+        """Settings from ``EDGEWISE_*``; what is ``given`` (the command line) and not None wins. Raises SettingsError."""
+        values: dict[str, object] = {"data": Path(environ.get("EDGEWISE_DATA", ".edgewise"))}
+        readers = {
+            "EDGEWISE_HOST": ("host", str),
+            "EDGEWISE_PORT": ("port", int),
+            "EDGEWISE_BROKER_PORT": ("broker_port", int),
+            "EDGEWISE_BROKER_URL": ("broker_url", str),
+            "EDGEWISE_DATABASE_URL": ("database_url", str),
+            "EDGEWISE_WINDOW_S": ("window_s", float),
+            "EDGEWISE_TRIAL_S": ("trial_s", float),
+            "EDGEWISE_TICK_S": ("tick_s", float),
+            "EDGEWISE_WORKERS": ("workers", int),
+            "EDGEWISE_RETENTION_S": ("retention_s", float),
+        }
+        for name, (key, read) in readers.items():
+            if environ.get(name):
+                try:
+                    values[key] = read(environ[name])
+                except ValueError as error:
+                    raise SettingsError(f"{name}: expected {read.__name__}, got {environ[name]!r}") from error
+        values.update({key: value for key, value in given.items() if value is not None})
+        return cls(**values)  # type: ignore[arg-type]
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
