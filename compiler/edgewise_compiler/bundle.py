@@ -1,0 +1,121 @@
+"""What compiling gives: a bundle's files, its manifest (unsigned), the reference and the report."""
+
+from __future__ import annotations
+
+import platform
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from edgewise.bundle import Blob, Manifest, digest
+from edgewise.profile import Profile
+from edgewise.wire.codec import encode_json
+from edgewise_compiler.errors import CompileError, one_line
+from edgewise_compiler.model import Model
+from edgewise_compiler.recipe import Array
+from edgewise_compiler.reference import Reference
+from edgewise_compiler.report import Report
+
+FILES = {"model": "model.onnx", "sketch": "sketch.json", "projection": "projection.bin", "smoke": "smoke.npz"}
+"""A bundle's files by blob role; ``projection`` is absent without an embedding sketch."""
+REFERENCE = "reference.npz"
+PACKAGES = ("edgewise-compiler", "numpy", "onnx", "onnxruntime")
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What a manifest says beside what was computed. ``created_at``: Unix seconds; ``seed`` fixes what is drawn."""
+
+    tenant: str
+    model: str
+    version: int
+    release: int
+    created_at: float
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class CompiledBundle:
+    """``manifest``: unsigned, the hub signs it. ``files``: path by blob role. ``report``: a ``Report``, JSON-able."""
+
+    manifest: Manifest
+    files: dict[str, Path]
+    reference: Path
+    report: dict[str, Any]
+
+
+def write_bundle(
+    folder: Path,
+    identity: Identity,
+    profile: Profile,
+    model: Model,
+    labels: list[str],
+    reference: Reference,
+    report: Report,
+) -> CompiledBundle:
+    """Write a bundle's files into ``folder`` and make its manifest. Raises CompileError (code ``bad-source``)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    files = {role: folder / name for role, name in FILES.items()}
+    files["model"].write_bytes(model.path.read_bytes())
+    files["sketch"].write_bytes(encode_json(reference.spec))
+    write_npz(files["smoke"], {model.input.name: reference.smoke})
+    if reference.projection is None:
+        del files["projection"]
+    else:
+        files["projection"].write_bytes(reference.projection)
+    write_npz(folder / REFERENCE, reference.arrays)
+    manifest = Manifest(
+        tenant=identity.tenant,
+        model=identity.model,
+        version=identity.version,
+        release=identity.release,
+        profile=profile.name,
+        runtime=profile.runtime,
+        threads=profile.limits.threads,
+        inputs=model.inputs,
+        outputs=model.outputs,
+        scores=model.scores,
+        embedding=model.embedding,
+        labels=labels,
+        bounds={model.input.name: reference.bounds},
+        blobs={role: _blob(path) for role, path in files.items()},
+        created_at=identity.created_at,
+    )
+    try:
+        # Structs do not check what they are made of; what a device would refuse is refused here.
+        msgspec.convert(msgspec.to_builtins(manifest), Manifest)
+    except msgspec.ValidationError as error:
+        raise CompileError(f"manifest: {one_line(error)}; rename it in the model", code="bad-source") from error
+    return CompiledBundle(manifest, files, folder / REFERENCE, msgspec.to_builtins(report))
+
+
+def write_npz(path: Path, arrays: Mapping[str, Array]) -> None:
+    """An npz of ``arrays``: compressed, no pickles, without times, so that equal arrays are equal bytes.
+
+    (numpy's ``savez`` takes names as keyword arguments, and so refuses an input called ``file``.)
+    """
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in sorted(arrays):
+            with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, np.asarray(arrays[name], order="C"), allow_pickle=False)
+
+
+def _blob(path: Path) -> Blob:
+    data = path.read_bytes()
+    return Blob(sha256=digest(data), size=len(data))
+
+
+def environment(*, torch: bool) -> dict[str, str]:
+    """Versions of what compiled, and the machine's architecture."""
+    packages = [*PACKAGES, "torch", "onnxscript"] if torch else [*PACKAGES]
+    return {
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        **{package: version(package) for package in packages},
+    }
