@@ -23,7 +23,7 @@ class Topic(NamedTuple):
 def base(tenant: str, device: str) -> str:
     """``ew/1/{tenant}/d/{device}``; raises WireError for a name that could widen a topic (``/``, ``+``, ``#``)."""
     for name in (tenant, device):
-        if not _NAME.match(name):
+        if not _NAME.fullmatch(name):
             raise WireError(f"topic: expected a name of letters, digits, '.', '_' or '-', got {name!r}")
     return f"{ROOT}/{tenant}/d/{device}"
 

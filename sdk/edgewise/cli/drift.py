@@ -1,0 +1,64 @@
+"""``edgewise drift``: what the hub judges of each group's windows."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from edgewise.cli.output import Json, ago, say, share, show_json, show_table
+from edgewise.cli.session import hub
+from edgewise.resources import DriftGroup, Judgement
+
+app = typer.Typer(name="drift", help="Drift, group by group.", no_args_is_help=True)
+
+COLUMNS = ["GROUP", "VERDICT", "P#", "ALPHA#", "EFFECT#", "ITEMS#", "EST. ACCURACY", "WAS#"]
+
+
+@app.command("show")
+def show_drift(
+    context: typer.Context,
+    model: Annotated[str | None, typer.Option(help="Only this model.")] = None,
+    group: Annotated[str | None, typer.Option(help="Only this group.")] = None,
+    history: Annotated[int, typer.Option(min=0, max=1000, help="So many earlier judgements of each group.")] = 0,
+    json: Json = False,
+) -> None:
+    """Show each group's verdict: how sure, how large, and what it does to accuracy."""
+    with hub(context) as client:
+        groups = client.drift.show(model, group, history)
+    if json:
+        return show_json(groups)
+    for name in dict.fromkeys(found.model for found in groups):
+        of_model = [found for found in groups if found.model == name]
+        show_table(COLUMNS, [_row(found.group, found.current) for found in of_model], empty="", title=name)
+        for found in of_model:
+            if found.current is not None:
+                say(f"{found.group}: {found.current.words}")
+            _show_history(found)
+    if not groups:
+        say("Nothing judged yet: devices report a window at a time.")
+    return None
+
+
+def _show_history(found: DriftGroup) -> None:
+    if found.history:
+        rows = [_row(ago(judgement.at), judgement) for judgement in found.history]
+        show_table(["AT", *COLUMNS[1:]], rows, empty="", title=f"{found.group}, earlier")
+
+
+def _row(label: str, judgement: Judgement | None) -> tuple[object, ...]:
+    if judgement is None:
+        return (label, "wait", "-", "-", "-", "-", "-", "-")
+    estimated = share(judgement.estimated_accuracy)
+    if judgement.estimated_low is not None and judgement.estimated_high is not None:
+        estimated += f" ({100 * judgement.estimated_low:.0f}-{100 * judgement.estimated_high:.0f})"
+    return (
+        label,
+        judgement.verdict,
+        f"{judgement.p_value:.2g}",
+        f"{judgement.alpha:.2g}",
+        f"{judgement.effect:.2f}",
+        judgement.n,
+        estimated,
+        share(judgement.reference_accuracy),
+    )

@@ -1,0 +1,449 @@
+"""What the hub's API gives and takes, as the Python client sees it: one frozen struct a shape.
+
+Rules that hold here:
+- each struct has the fields of its namesake in ``edgewise_hub.api.schemas``; ``tests/sdk_client`` compares them;
+- fields that this build does not know are ignored, so that an older client reads a newer hub;
+- times are Unix seconds, shares are 0..1, ids are opaque.
+
+One file, as ``schemas.py`` is: a reader wants to see the whole.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any, Generic, Literal, TypeVar
+
+import msgspec
+
+from edgewise.errors import EdgewiseError
+
+T = TypeVar("T")
+
+
+class Resource(msgspec.Struct, frozen=True, kw_only=True):
+    """Base of all shapes."""
+
+
+class Page(Resource, Generic[T], frozen=True, kw_only=True):
+    """One page of a list; ``next`` is the cursor of the following one."""
+
+    items: list[T]
+    next: str | None = None
+
+
+class Event(Resource, frozen=True, kw_only=True):
+    """Something changed on the hub: ask for it by ``id``. ``kind``: device, rollout, judgement, alert, job,
+    training-run, sample-request; or ``resync``: the connection was lost, so read again whatever you hold."""
+
+    kind: str
+    id: str
+
+
+class System(Resource, frozen=True, kw_only=True):
+    """What this hub is."""
+
+    version: str
+    tenant: str
+    started_at: float
+    broker_connected: bool
+    devices: int
+    devices_online: int
+    windows: int
+    window_bytes: int
+    blob_bytes_sent: int
+
+
+class SignInCode(Resource, frozen=True, kw_only=True):
+    """A one-time code for the console; holds for ``expires_in`` seconds."""
+
+    code: str
+    expires_in: float
+
+
+# --- fleet ----------------------------------------------------------------------------------------------------------
+
+
+class JoinToken(Resource, frozen=True, kw_only=True):
+    """A token with which devices enroll. ``token`` is shown once, when it is made."""
+
+    id: str
+    token: str
+    groups: list[str]
+    uses: int
+    expires_at: float
+
+    def __repr__(self) -> str:
+        return f"JoinToken(id={self.id!r}, groups={self.groups!r}, uses={self.uses}, expires_at={self.expires_at})"
+
+
+class DeviceModel(Resource, frozen=True, kw_only=True):
+    """One model on one device: what is wished for (``version``, ``bundle``) and what is there.
+    ``reason``: why the device is not at the wished version."""
+
+    model: str
+    version: int | None
+    bundle: str | None
+    running_version: int | None
+    confirmed_version: int | None
+    state: Literal["none", "pending", "trial", "confirmed", "failed"]
+    reason: str = ""
+
+
+class Device(Resource, frozen=True, kw_only=True):
+    """A device. ``generation``: its newest desired state; ``reported_generation``: the newest that it has seen."""
+
+    id: str
+    profile: str
+    groups: list[str]
+    online: bool
+    last_seen: float | None
+    enrolled_at: float
+    revoked: bool
+    generation: int
+    reported_generation: int
+    models: list[DeviceModel]
+    facts: dict[str, Any]
+    consent: dict[str, Any]
+
+
+class Group(Resource, frozen=True, kw_only=True):
+    """A named group of devices."""
+
+    name: str
+    devices: int
+    online: int
+
+
+class DeviceProfile(Resource, frozen=True, kw_only=True):
+    """A device profile that the hub knows."""
+
+    name: str
+    title: str
+    architecture: str
+    runtime: str
+
+
+# --- registry -------------------------------------------------------------------------------------------------------
+
+
+class Bundle(Resource, frozen=True, kw_only=True):
+    """A version compiled for a profile; ``total_size`` in bytes, ``report`` as the compiler wrote it."""
+
+    digest: str
+    model: str
+    version: int
+    profile: str
+    total_size: int
+    report: dict[str, Any]
+    created_at: float
+
+
+class Version(Resource, frozen=True, kw_only=True):
+    """A version with its lineage, and the bundles compiled so far."""
+
+    model: str
+    version: int
+    source: dict[str, Any]
+    lineage: dict[str, Any]
+    metrics: dict[str, Any]
+    note: str
+    created_at: float
+    bundles: list[Bundle]
+
+
+class Model(Resource, frozen=True, kw_only=True):
+    """A model. ``serving`` counts devices by confirmed version (key: the version as text); ``floor``: the lowest
+    release that a device may serve."""
+
+    name: str
+    versions: int
+    latest: int | None
+    floor: int
+    serving: dict[str, int]
+    created_at: float
+
+
+class Job(Resource, frozen=True, kw_only=True):
+    """Work that the hub does on its own. ``progress`` is 0..1; ``error``: {"code", "detail"}."""
+
+    id: str
+    kind: Literal["train", "compile"]
+    state: Literal["queued", "running", "done", "failed"]
+    progress: float
+    progress_text: str
+    result: dict[str, Any] | None
+    error: dict[str, Any] | None
+    created_at: float
+    started_at: float | None
+    finished_at: float | None
+
+
+# --- rollouts -------------------------------------------------------------------------------------------------------
+
+
+class Stage(Resource, frozen=True, kw_only=True):
+    """A stage to ask for: so many devices in all, by ``count`` or by ``percent`` of the target."""
+
+    count: int | None = None
+    percent: float | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Stage:
+        """``"3"`` is three devices, ``"25%"`` a share. Raises EdgewiseError (code ``bad-stage``)."""
+        match = re.fullmatch(r"\s*([0-9]{1,9}(?:\.[0-9]{1,6})?)\s*(%?)\s*", text)
+        if match and match[2] and 0 < float(match[1]) <= 100:
+            return cls(percent=float(match[1]))
+        if match and not match[2] and match[1].isdecimal() and int(match[1]) > 0:
+            return cls(count=int(match[1]))
+        raise EdgewiseError(
+            f"stage: expected a number of devices such as 3, or a share such as 25%, got {text!r}", code="bad-stage"
+        )
+
+
+DEFAULT_STAGES = (Stage(count=1), Stage(percent=25), Stage(percent=100))
+
+
+class Gates(Resource, frozen=True, kw_only=True):
+    """Limits that hold in every stage; None leaves a gate out. ``install_failures`` and ``errors`` are shares,
+    ``latency_ratio`` is p95 against the version before, ``mix_distance`` the total variation between predicted
+    classes; ``min_inferences``: the evidence that gates need; ``soak`` and ``deadline`` in seconds."""
+
+    install_failures: float = 0.0
+    errors: float | None = 0.01
+    latency_ratio: float | None = 2.0
+    mix_distance: float | None = 0.1
+    min_inferences: int = 200
+    soak: float = 0.0
+    deadline: float = 3600.0
+
+
+class RolloutPlan(Resource, frozen=True, kw_only=True):
+    """How a training run's result is rolled out; ``group`` None is every device."""
+
+    group: str | None = None
+    stages: Sequence[Stage] = DEFAULT_STAGES
+    gates: Gates = Gates()
+
+
+class GateReading(Resource, frozen=True, kw_only=True):
+    """What one gate says now, from ``n`` pieces of evidence; ``words`` is one sentence."""
+
+    gate: Literal["install", "errors", "latency", "mix"]
+    state: Literal["pass", "wait", "fail", "off"]
+    value: float | None = None
+    limit: float | None = None
+    n: int = 0
+    words: str
+
+
+class RolloutDevice(Resource, frozen=True, kw_only=True):
+    """One device of a rollout."""
+
+    device: str
+    groups: list[str]
+    stage: int
+    draw: float
+    state: Literal["waiting", "pending", "downloading", "trial", "confirmed", "failed", "rolled-back"]
+    reason: str = ""
+
+
+class RolloutEvent(Resource, frozen=True, kw_only=True):
+    """A decision that was taken."""
+
+    at: float
+    stage: int
+    decision: Literal["start", "continue", "hold", "stop", "complete", "pause", "resume", "abort"]
+    reason: str
+    gates: list[GateReading]
+
+
+class RolloutStage(Resource, frozen=True, kw_only=True):
+    """A stage; ``devices`` is the number that it reaches in all."""
+
+    index: int
+    title: str
+    devices: int
+    state: Literal["waiting", "running", "passed", "failed"]
+
+
+class Rollout(Resource, frozen=True, kw_only=True):
+    """A rollout. ``stage`` is the index of the present one; ``reason`` says in words why it is where it is."""
+
+    id: str
+    model: str
+    from_version: int | None
+    to_version: int
+    group: str | None
+    state: Literal["running", "paused", "completed", "rolled-back", "aborted"]
+    stage: int
+    stages: list[RolloutStage]
+    gates: list[GateReading]
+    reason: str
+    deadline_at: float | None
+    devices_total: int
+    devices_confirmed: int
+    created_at: float
+    updated_at: float
+
+    @property
+    def ended(self) -> bool:
+        """Nothing more will happen to it."""
+        return self.state in ("completed", "rolled-back", "aborted")
+
+
+class RolloutDetail(Rollout, frozen=True, kw_only=True):
+    """A rollout with its devices and its history."""
+
+    devices: list[RolloutDevice]
+    events: list[RolloutEvent]
+
+
+# --- monitoring -----------------------------------------------------------------------------------------------------
+
+
+class PanelReading(Resource, frozen=True, kw_only=True):
+    """One test of the panel over one span."""
+
+    test: Literal["embedding", "classes", "confidence", "embedding-vs-rest", "classes-vs-rest"]
+    statistic: float
+    threshold: float
+    p_value: float
+    n: int
+    alarm: bool
+
+
+class Judgement(Resource, frozen=True, kw_only=True):
+    """One group over one span. ``alpha``: the false-alarm rate; ``effect``: how large, in units of the reference's
+    spread; accuracies are shares, with a 95% interval where estimated."""
+
+    model: str
+    group: str
+    at: float
+    span_start: float
+    span_end: float
+    n: int
+    verdict: Literal["wait", "quiet", "label-shift", "drift", "harmful"]
+    words: str
+    p_value: float
+    alpha: float
+    effect: float
+    tests: list[PanelReading]
+    estimated_accuracy: float | None
+    estimated_low: float | None
+    estimated_high: float | None
+    reference_accuracy: float | None
+    labelled: int
+    labelled_accuracy: float | None
+    windows: int
+    versions: list[int]
+
+
+class DriftGroup(Resource, frozen=True, kw_only=True):
+    """A group's newest judgement and its history, oldest first."""
+
+    model: str
+    group: str
+    current: Judgement | None
+    history: list[Judgement]
+
+
+class Alert(Resource, frozen=True, kw_only=True):
+    """An alert; open until ``closed_at``."""
+
+    id: str
+    kind: str
+    model: str
+    group: str | None
+    summary: str
+    details: dict[str, Any]
+    opened_at: float
+    closed_at: float | None
+
+
+class GroupAccuracy(Resource, frozen=True, kw_only=True):
+    """What one group served with one version: counts of items, of windows and of their bytes."""
+
+    model: str
+    group: str
+    version: int
+    inferences: int
+    errors: int
+    nonfinite_outputs: int
+    labelled: int
+    correct: int
+    windows: int
+    window_bytes: int
+    latency_p50_ms: float | None
+    latency_p95_ms: float | None
+
+    @property
+    def accuracy(self) -> float | None:
+        """Share of labelled items that were right; None where none is labelled."""
+        return self.correct / self.labelled if self.labelled else None
+
+
+# --- learning -------------------------------------------------------------------------------------------------------
+
+
+class SampleRequest(Resource, frozen=True, kw_only=True):
+    """Samples asked of a group, and what has come; ``count`` and ``bytes`` are budgets a device, ``devices`` counts
+    samples received by device, ``consented`` the devices whose owner opted in."""
+
+    id: str
+    model: str
+    group: str
+    count: int
+    bytes: int
+    state: Literal["open", "closed"]
+    received: int
+    received_bytes: int
+    labelled: int
+    devices: dict[str, int]
+    consented: int
+    created_at: float
+
+
+class SliceComparison(Resource, frozen=True, kw_only=True):
+    """Champion against challenger on one slice (``old``: the reference; ``new``: held-out samples)."""
+
+    slice: Literal["old", "new"]
+    n: int
+    champion: float
+    challenger: float
+
+
+class TrainingRun(Resource, frozen=True, kw_only=True):
+    """A training run; ``version`` is what came of it, once accepted."""
+
+    id: str
+    model: str
+    strategy: str
+    parent_version: int | None
+    state: Literal["queued", "running", "accepted", "rejected", "failed"]
+    reason: str
+    comparison: list[SliceComparison]
+    version: int | None
+    job: Job | None
+    trigger: str | None
+    rollout: str | None
+    created_at: float
+    finished_at: float | None
+
+    @property
+    def ended(self) -> bool:
+        """Nothing more will happen to it."""
+        return self.state in ("accepted", "rejected", "failed")
+
+
+class Trigger(Resource, frozen=True, kw_only=True):
+    """A trigger; it fires once for each alert."""
+
+    id: str
+    model: str
+    on: str
+    min_samples: int
+    strategy: str
+    enabled: bool
+    fired_at: float | None
+    created_at: float
