@@ -52,8 +52,8 @@ class Blobs:
             return self.put_chunks(iter(lambda: file.read(1 << 20), b""))
 
     def put_chunks(self, chunks: Iterable[bytes], expected: str | None = None) -> str:
-        """Keep a stream of bytes; returns its sha256. Raises BlobError when over MAX_BLOB, not of the ``expected`` digest,
-        or when the disk is full (code ``disk-full``); nothing is left behind then."""
+        """Keep a stream of bytes; returns its sha256. Raises BlobError when over MAX_BLOB, not of the ``expected``
+        digest, or when the disk is full (code ``disk-full``); nothing is left behind then."""
         hasher = hashlib.sha256()
         size = 0
         descriptor, name = tempfile.mkstemp(dir=self.folder, prefix=".new-")

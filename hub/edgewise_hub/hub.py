@@ -9,6 +9,7 @@ from edgewise.profile import Profile
 from edgewise_hub.blobs import Blobs
 from edgewise_hub.database import TENANT, Database
 from edgewise_hub.events import Events
+from edgewise_hub.mqtt.accounts import Accounts
 from edgewise_hub.mqtt.inbox import Outbound
 from edgewise_hub.settings import Settings
 from edgewise_hub.signing import Signer
@@ -18,9 +19,15 @@ def _nowhere(_message: Outbound) -> None:
     """A job worker has no connection: what it changes is published by the hub's next tick."""
 
 
+def _never() -> bool:
+    return False
+
+
 @dataclass
 class Hub:
-    """``publish`` hands one message to the broker connection, from any thread, after a commit."""
+    """``publish`` hands one message to the broker connection, from any thread, after a commit; while
+    ``broker_connected`` is false it is dropped, and everything retained is published again once it is true.
+    ``broker_url`` is what devices are told; ``accounts`` makes theirs. ``blob_bytes_sent`` counts since start."""
 
     settings: Settings
     database: Database
@@ -31,3 +38,7 @@ class Hub:
     publish: Callable[[Outbound], None] = _nowhere
     tenant: str = TENANT
     started_at: float = 0.0
+    broker_connected: Callable[[], bool] = _never
+    broker_url: str = ""
+    accounts: Accounts | None = None
+    blob_bytes_sent: int = 0

@@ -20,7 +20,7 @@ class SettingsError(EdgewiseError):
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """``data``: the hub's folder (database, blobs, keys, broker). ``broker_url`` None spawns mosquitto.
-    ``window_s`` and ``trial_s`` go to the devices in their desired state; ``tick_s`` is how often rollouts are looked at."""
+    ``window_s`` and ``trial_s`` go to the devices in their desired state; ``tick_s``: how often rollouts are judged."""
 
     data: Path
     host: str = "127.0.0.1"
@@ -46,7 +46,7 @@ class Settings:
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] = os.environ, **given: object) -> Settings:
-        """Settings from ``EDGEWISE_*``; what is ``given`` (the command line) and not None wins. Raises SettingsError."""
+        """Settings from ``EDGEWISE_*``; what is ``given`` (the command line) wins unless None. Raises SettingsError."""
         values: dict[str, object] = {"data": Path(environ.get("EDGEWISE_DATA", ".edgewise"))}
         readers = {
             "EDGEWISE_HOST": ("host", str),

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 from importlib import import_module
 from pathlib import Path
-from typing import Protocol
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from edgewise.bundle import Tensor
 from edgewise.errors import EdgewiseError
 
-Arrays = dict[str, npt.NDArray[np.generic]]
+if TYPE_CHECKING:  # the supervisor reads RUNTIMES and must not pay for numpy
+    import numpy as np
+    import numpy.typing as npt
+
+Arrays: TypeAlias = "dict[str, npt.NDArray[np.generic]]"
 
 
 class RuntimeFailure(EdgewiseError):

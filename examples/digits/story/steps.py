@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from examples.digits.digits import FINE_TUNE, version_config
 from examples.digits.story.processes import Processes, Running, StepFailed
@@ -26,6 +26,11 @@ FLEET_PROFILE = PROFILES[0]
 WINDOW_S, TRIAL_S = 3.0, 4.0
 RECIPE = Path(__file__).parent.parent / "recipe.py"
 
+NOTES = {
+    1: "a quick first model",
+    2: "trained on a vendor's cleaned extract, scores scaled by contrast",
+    3: "more pictures, more epochs",
+}
 CANARY = [Stage(count=1), Stage(percent=25), Stage(percent=100)]
 GATES = Gates(errors=0.005, latency_ratio=4.0, mix_distance=0.12, min_inferences=150, deadline=120)
 """Twelve agents, a hub and its training share two cores here, so that latency may vary fourfold."""
@@ -44,6 +49,7 @@ class Story:
     url: str = ""
     cameras: Running = field(init=False)
     devices: dict[str, Path] = field(default_factory=dict)
+    feeds: list[dict[str, Any]] = field(default_factory=list)
     runs: dict[int, TrainingRun] = field(default_factory=dict)
     summary: dict[str, Any] = field(default_factory=dict)
     accuracy: dict[str, dict[str, float]] = field(default_factory=dict)
@@ -57,24 +63,21 @@ class Story:
 
 
 def start_hub(story: Story, port: int) -> None:
-    """1. The hub, with its broker and database; and the three trainings, queued."""
+    """1. The hub, with its broker and database."""
     story.hub, story.url, data = story.processes.hub(port, WINDOW_S, TRIAL_S)
     story.client = edgewise.connect(story.url, (data / "operator.token").read_text().strip())
     story.teller.say(f"The hub runs at [bold]{story.url}[/], with a broker and a database of its own.")
-    for version, note in (
-        (1, "a quick first model"),
-        (2, "trained on a vendor's cleaned extract, confidence scaled by contrast"),
-        (3, "more pictures, more epochs"),
-    ):
-        story.runs[version] = story.client.models.train(
-            MODEL, RECIPE, config=version_config(version), profiles=PROFILES, note=note
-        )
-    story.teller.say("Three trainings of one recipe are queued; each result is compiled for two device profiles.")
+
+
+def train(story: Story, version: Literal[1, 2, 3]) -> None:
+    """A training run of the recipe begins on the hub; its result will be compiled for two device profiles."""
+    story.runs[version] = story.client.models.train(
+        MODEL, RECIPE, config=version_config(version), profiles=PROFILES, note=NOTES[version]
+    )
 
 
 def enroll_fleet(story: Story) -> None:
     """2. Twelve cameras join, each with a key of its own, and an application that feeds it test pictures."""
-    cameras: list[dict[str, Any]] = []
     agents: list[Running] = []
     for district in DISTRICTS:
         token = story.client.tokens.create(groups=[district], uses=CAMERAS_A_DISTRICT).token
@@ -85,8 +88,7 @@ def enroll_fleet(story: Story) -> None:
             agents.append(story.processes.agent(device))
     for seed, (name, agent) in enumerate(zip(story.devices, agents, strict=True)):
         line = story.teller.wait(f"{name} starts", lambda a=agent: (a.line(), ""), 60, agent.check)
-        cameras.append({"name": name, "url": line["url"], "seed": seed, "slipped": False})
-    story.cameras = story.processes.cameras(cameras, RATE)
+        story.feeds.append({"name": name, "url": line["url"], "seed": seed, "slipped": False})
 
     def online() -> tuple[int | None, str]:
         count = sum(device.online for device in story.client.devices.list())

@@ -11,7 +11,8 @@ from edgewise_hub.database import Base, OfTenant
 
 
 class Device(OfTenant, Base):
-    """An enrolled device. ``reported`` is its newest Reported message; ``refused`` counts its refused messages."""
+    """An enrolled device. ``reported`` is its newest Reported message; ``progress`` its newest Progress message of each
+    model, {model: message}; ``refused`` counts its refused messages."""
 
     __tablename__ = "devices"
     id: Mapped[str] = mapped_column(String(64), primary_key=True)
@@ -24,6 +25,7 @@ class Device(OfTenant, Base):
     session: Mapped[int] = mapped_column(default=0)
     last_seen: Mapped[float | None]
     reported: Mapped[dict[str, Any] | None]
+    progress: Mapped[dict[str, Any] | None]
     refused: Mapped[int] = mapped_column(default=0)
 
 

@@ -36,13 +36,15 @@ class WindowRow(OfTenant, Base):
 
 
 class StreamPosition(OfTenant, Base):
-    """How far a device's stream is committed: everything of ``epoch`` up to ``sequence``. What ``ack`` says."""
+    """How far a device's stream is committed: everything of ``epoch`` up to ``sequence``. What ``ack`` says.
+    ``beyond``: ranges [first, last] that are committed behind a gap, ascending."""
 
     __tablename__ = "stream_positions"
     device_id: Mapped[str] = mapped_column(String(64), primary_key=True)
     stream: Mapped[str] = mapped_column(String(64), primary_key=True)
     epoch: Mapped[int] = mapped_column(primary_key=True)
     sequence: Mapped[int]
+    beyond: Mapped[list[Any]]
     updated_at: Mapped[float]
 
 

@@ -34,7 +34,8 @@ class Rollout(OfTenant, Base):
 
 class RolloutDevice(OfTenant, Base):
     """A device of a rollout: its place in the draw (0..1, a hash of device and rollout), its stage, when it was told.
-    ``from_version`` is what it served before, and what it goes back to."""
+    ``from_version`` is what it served before, and what it goes back to; ``generation`` the desired state that first
+    told it, so that a failure of an earlier try is not held against this one."""
 
     __tablename__ = "rollout_devices"
     rollout_id: Mapped[str] = mapped_column(String(32), primary_key=True)
@@ -43,6 +44,7 @@ class RolloutDevice(OfTenant, Base):
     stage: Mapped[int]
     from_version: Mapped[int | None]
     assigned_at: Mapped[float | None]
+    generation: Mapped[int | None]
 
 
 class RolloutEvent(OfTenant, Base):

@@ -1,0 +1,394 @@
+"""The supervisor: one loop that waits for an event or a timer, then observes, reconciles, acts and reports.
+
+It holds the connection, the store, the spools and the way back; runtimes and HTTP are in the serve child. Only this
+loop's thread touches any state. It must stay light: no numpy, no runtime is imported here.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import queue
+import secrets
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from edgewise.bundle import digest, unseal
+from edgewise.errors import EdgewiseError
+from edgewise.wire import topics
+from edgewise.wire.blocks import Block
+from edgewise.wire.codec import decode_json, decode_msgpack, encode_json, encode_msgpack
+from edgewise.wire.control import Desired, Failure, Progress, Reported, SampleRequest
+from edgewise.wire.windows import STREAM_SAMPLES, STREAM_WINDOWS, Ack
+from edgewise_agent import __version__, trust
+from edgewise_agent.actions import Actions
+from edgewise_agent.connection import Connection
+from edgewise_agent.download import BlockRefused
+from edgewise_agent.events import ChildSaid, Connected, Disconnected, Event, Inbound
+from edgewise_agent.facts import Fact, device_facts, rss
+from edgewise_agent.identity import Identity, verifier
+from edgewise_agent.reconcile import reconcile
+from edgewise_agent.report import build
+from edgewise_agent.serving.channel import FromChild, Listening, LoadFailed, SampleTaken, WindowClosed
+from edgewise_agent.serving.children import Children
+from edgewise_agent.serving.process import ServeProcess
+from edgewise_agent.store.blobs import BlobStore
+from edgewise_agent.store.disk import Disk, DiskError, read
+from edgewise_agent.store.installs import Installs
+from edgewise_agent.trust import TrustState
+from edgewise_agent.windows.consent import SampleKeeper
+from edgewise_agent.windows.message import window_message
+from edgewise_agent.windows.spool import Spool
+
+log = logging.getLogger(__name__)
+
+MAX_EVENTS = 1024
+TICK_S = 0.25
+FACTS_S = 30.0
+REPORT_S = 1.0
+STOP_S = 20.0
+RETRY_S = 5.0
+_BATCH = 32  # events handled between two looks at everything else
+_ROUNDS = 16  # actions that change something, in one look
+
+
+class Agent:
+    """One device's supervisor. ``announce`` is called with a JSON-able line when serving begins to listen."""
+
+    def __init__(
+        self,
+        data: Path,
+        identity: Identity,
+        disk: Disk,
+        listener: socket.socket,
+        announce: Callable[[dict[str, str | int]], None],
+        now: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """``listener`` is bound to 127.0.0.1 and listens; ``now`` is monotonic, ``clock`` Unix seconds.
+
+        Raises EdgewiseError when what is on disk cannot be used.
+        """
+        self._data, self._identity, self._disk, self._announce = data, identity, disk, announce
+        self._now, self._clock = now, clock
+        self.events: queue.Queue[Event] = queue.Queue(MAX_EVENTS)
+        self._url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        blobs = BlobStore(disk, data / "blobs" / "sha256")
+        self._spools = {s: Spool(disk, data / "spool" / s, self._epoch) for s in (STREAM_WINDOWS, STREAM_SAMPLES)}
+        self._samples = SampleKeeper(disk, data, identity.device, self._spools[STREAM_SAMPLES])
+        self._samples.refresh()
+        installs = Installs(disk, data / "duties.json", blobs)
+        children = Children(blobs.folder, listener, self._child_said)
+        self._actions = Actions(identity, blobs, installs, children, self._publish_progress, self._sampling)
+        self._verify = verifier(identity.keys)
+        self._load_trust()
+        self._connection = Connection(identity, disk, data / "session", self.events)
+        self._rejected: Failure | None = None
+        self._refused = self._lost = 0
+        self._facts: dict[str, Fact] = device_facts()
+        self._facts_at = self._reported_at = self._consent_at = float("-inf")
+        self._reported: Reported | None = None
+        self._settle_at = 0.0
+        self._postponed: bytes | None = None  # a desired state that the disk would not keep
+        self._sampled: dict[str, bool] = {}
+        self._stopping = False
+
+    def run(self) -> None:
+        """Until ``request_stop``."""
+        self._connection.start()
+        while not self._stopping:
+            self._wait()
+            self._look()
+        self._stop()
+
+    def request_stop(self) -> None:
+        """Stop soon; safe to call from a signal handler."""
+        self._stopping = True
+
+    # Events
+
+    def _wait(self) -> None:
+        """Handle what comes, up to a batch, or nothing for one tick."""
+        timeout = TICK_S
+        for _ in range(_BATCH):
+            try:
+                event = self.events.get(timeout=timeout) if timeout else self.events.get_nowait()
+            except queue.Empty:
+                return
+            self._handle(event)
+            timeout = 0.0
+
+    def _handle(self, event: Event) -> None:
+        try:
+            match event:
+                case Connected():
+                    log.info("connected to the hub")
+                    self._reported = None
+                    self._actions.reconnected(self._now())
+                    for spool in self._spools.values():
+                        spool.rewind()
+                case Disconnected(reason):
+                    log.warning("connection lost: %s", reason)
+                case Inbound("desired", _, payload):
+                    if payload:
+                        self._desired(payload)
+                case Inbound("ack", stream, payload):
+                    ack = decode_json(payload, Ack)
+                    if stream in self._spools and ack.stream == stream:
+                        self._spools[stream].ack(ack.epoch, ack.sequence, self._now())
+                case Inbound("blob", "block", payload):
+                    self._actions.block(decode_msgpack(payload, Block), self._now())
+                case ChildSaid(child, message):
+                    self._child(child, message)
+        except BlockRefused as error:
+            self._refused += 1
+            log.info("refused: %s", error)
+        except DiskError as error:
+            self._hold(error)
+        except EdgewiseError as error:
+            self._refused += 1
+            log.warning("refused: %s: %s", error.code, error)
+
+    def _child_said(self, child: ServeProcess, message: FromChild | None) -> None:
+        """On a child's reader thread; waits while the queue is full, which slows the child down."""
+        self.events.put(ChildSaid(child, message))
+
+    def _child(self, process: ServeProcess, message: FromChild | None) -> None:
+        children, now = self._actions.children, self._now()
+        if message is None:
+            gone = children.gone(process)
+            if gone is not None:
+                self._actions.child_gone(*gone, now)
+            return
+        found = children.role(process)
+        children.heard(process, message, now)
+        match message:
+            case LoadFailed() if found is not None and found[0] != "leaving":
+                self._actions.load_failed(found[1], found[0] == "candidate", message)
+            case Listening() if found is not None:
+                self._listening(process)
+            case WindowClosed():
+                self._window(message)
+            case SampleTaken():
+                self._samples.take(message, self._sample_request(message.model), now)
+
+    def _listening(self, process: ServeProcess) -> None:
+        line: dict[str, str | int] = {
+            "event": "listening",
+            "url": self._url,
+            "device": self._identity.device,
+            "pid": os.getpid(),
+            "serve_pid": process.pid,
+        }
+        self._facts_at = float("-inf")
+        self._disk.replace(self._data / "run.json", msgspec.json.encode(line))
+        self._announce(line)
+
+    def _window(self, closed: WindowClosed) -> None:
+        try:
+            self._spools[STREAM_WINDOWS].add(window_message(self._identity.device, closed))
+        except EdgewiseError as error:
+            self._lost += 1
+            log.error("a window is lost: %s", error)
+
+    # Desired state
+
+    def _load_trust(self) -> None:
+        """What was accepted before the restart stays in force, with or without a hub."""
+        content = read(self._data / "trust.json", 512 * 1024)
+        if content is None:
+            return
+        try:
+            state = msgspec.json.decode(content, type=TrustState)
+            self._actions.desired = unseal(state.envelope, Desired, self._verify) if state.envelope else None
+        except msgspec.DecodeError as error:
+            raise trust.Refused(f"{self._data / 'trust.json'}: {error}; enroll anew", code="trust-damaged") from error
+        self._actions.trust = state
+
+    def _desired(self, envelope: bytes) -> None:
+        identity, actions = self._identity, self._actions
+        try:
+            desired, state = trust.accept(
+                envelope,
+                tenant=identity.tenant,
+                device=identity.device,
+                profile=identity.profile,
+                verify=self._verify,
+                state=actions.trust,
+                clock=self._clock(),
+            )
+        except EdgewiseError as error:
+            self._reject(envelope, error)
+            return
+        self._rejected = None
+        if state is actions.trust:
+            return
+        self._postponed = envelope
+        self._disk.replace(self._data / "trust.json", msgspec.json.encode(state))
+        self._postponed = None
+        actions.desired, actions.trust = desired, state
+        actions.collect_due = True
+        log.info("generation %d accepted", desired.generation)
+        actions.configure()
+
+    def _reject(self, envelope: bytes, error: EdgewiseError) -> None:
+        """Nothing changes; the hub is told, with the sha256 of what was refused in the place of a bundle."""
+        log.warning("desired state refused: %s: %s", error.code, error)
+        self._refused += 1
+        if error.code == "same-generation":
+            return
+        desired = error.desired if isinstance(error, trust.Refused) else None
+        generation = desired.generation if desired is not None else self._actions.generation
+        self._rejected = Failure(
+            bundle=digest(envelope), generation=generation, code=error.code, reason=str(error)[:800]
+        )
+        for model, wish in (desired.models if desired is not None else {}).items():
+            for duty in wish.duties.values():
+                self._publish_progress(
+                    Progress(
+                        device=self._identity.device,
+                        generation=generation,
+                        model=model,
+                        bundle=duty.bundle,
+                        step="rejected",
+                        code=error.code,
+                        reason=str(error)[:800],
+                    )
+                )
+
+    def _sample_request(self, model: str) -> SampleRequest | None:
+        desired = self._actions.desired
+        return desired.models[model].samples if desired is not None and model in desired.models else None
+
+    def _sampling(self, model: str) -> bool:
+        return self._samples.wanted(model, self._sample_request(model))
+
+    # Everything that is due
+
+    def _look(self) -> None:
+        """Watch the children, reconcile, ask for blocks, send what is spooled, report."""
+        now = self._now()
+        try:
+            self._actions.children.check(now)
+            self._consent(now)
+            if now >= self._settle_at:
+                if self._postponed is not None:
+                    self._desired(self._postponed)
+                self._settle()
+            request = self._actions.request(now) if self._connection.connected else None
+            if request is not None:
+                self._publish(topics.blob_request, encode_msgpack(request))
+            self._send(now)
+            self._report(now)
+        except EdgewiseError as error:  # the disk or the system refuses: nothing has changed, and it is tried again
+            self._hold(error)
+
+    def _settle(self) -> None:
+        """Reconcile until nothing new is to be done."""
+        for _ in range(_ROUNDS):
+            actions = reconcile(self._actions.desired, self._actions.observe(self._clock()), self._now())
+            if not actions:
+                self._actions.collect()
+                return
+            for action in actions:
+                self._actions.carry_out(action, self._now())
+
+    def _hold(self, error: EdgewiseError) -> None:
+        log.error("%s: %s", error.code, error)
+        self._settle_at = self._now() + RETRY_S
+
+    def _consent(self, now: float) -> None:
+        """Each second: the owner's consent, and whether the serve children shall keep inputs."""
+        if now - self._consent_at < 1.0:
+            return
+        self._consent_at = now
+        self._samples.refresh()
+        self._samples.poll(now)
+        models = self._actions.desired.models if self._actions.desired else {}
+        sampled = {model: self._sampling(model) for model in models}
+        if sampled != self._sampled:
+            self._sampled = sampled
+            self._actions.configure()
+
+    def _send(self, now: float) -> None:
+        if not self._connection.connected:
+            return
+        topic_of = {STREAM_WINDOWS: topics.windows, STREAM_SAMPLES: topics.sample}
+        for stream, spool in self._spools.items():
+            topic = topic_of[stream](self._identity.tenant, self._identity.device, stream)
+            while (message := spool.next(now)) is not None and self._connection.publish(topic, message.data):
+                spool.sent(message, now)
+
+    def _report(self, now: float) -> None:
+        """Publish ``reported`` when it changed, at most once a second."""
+        if not self._connection.connected or now - self._reported_at < REPORT_S:
+            return
+        if now - self._facts_at >= FACTS_S:
+            self._facts_at = now
+            self._measure()
+        actions = self._actions
+        reported = build(
+            identity=self._identity,
+            agent=__version__,
+            desired=actions.desired,
+            generation=actions.generation,
+            duties=actions.installs.duties,
+            whole=actions.whole(),
+            running=actions.running(),
+            rejected=self._rejected,
+            consent=self._samples.report(),
+            facts=self._facts,
+        )
+        if reported != self._reported:
+            payload = encode_json(msgspec.structs.replace(reported, at=self._clock()))
+            if self._publish(topics.reported, payload, retain=True):
+                self._reported, self._reported_at = reported, now
+
+    def _measure(self) -> None:
+        serving = self._actions.children.serving
+        self._facts.update(
+            url=self._url,
+            rss_mb=round(rss() / 2**20, 1),
+            serve_rss_mb=round((serving.rss if serving else 0) / 2**20, 1),
+            runtime=", ".join(serving.runtimes) if serving else "",
+            spool_windows=len(self._spools[STREAM_WINDOWS]),
+            spool_samples=len(self._spools[STREAM_SAMPLES]),
+            spool_dropped=sum(spool.dropped for spool in self._spools.values()),
+            windows_lost=self._lost,
+            refused_messages=self._refused + self._connection.dropped,
+        )
+
+    # Publishing
+
+    def _publish(self, topic: Callable[[str, str], str], payload: bytes, *, retain: bool = False) -> bool:
+        return self._connection.publish(topic(self._identity.tenant, self._identity.device), payload, retain=retain)
+
+    def _publish_progress(self, progress: Progress) -> None:
+        """Without a connection it is not sent: ``reported`` says it all once there is one."""
+        topic = topics.progress(self._identity.tenant, self._identity.device, progress.generation)
+        self._connection.publish(topic, encode_json(progress))
+
+    @staticmethod
+    def _epoch() -> int:
+        """48 bits: seconds since 1970 above, randomness below, so that no two lives of a spool share a number."""
+        return (int(time.time()) & 0xFFFFFFFF) << 16 | secrets.randbits(16)
+
+    def _stop(self) -> None:
+        """Let the children leave, keep their last windows, say goodbye."""
+        log.info("stopping")
+        self._actions.stop(self._now())
+        deadline = self._now() + STOP_S
+        while self._actions.children.leaving and self._now() < deadline:
+            self._actions.children.check(self._now())
+            self._wait()
+        try:
+            self._samples.poll(self._now(), last=True)
+            self._send(self._now())
+        except DiskError as error:
+            log.error("while stopping: %s", error)
+        self._disk.unlink(self._data / "run.json")
+        self._connection.stop()

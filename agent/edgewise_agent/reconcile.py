@@ -1,0 +1,213 @@
+"""What to do next: (desired, observed, now) -> actions. Pure: no socket, file or clock.
+
+Rules that hold here:
+- what must serve is the duties file's word; a serve child for it is started before anything else is considered;
+- a new bundle first runs in a second serve child (the candidate), takes over when that one is ready, and one bundle
+  changes at a time, so that a candidate that dies names its cause;
+- an action that changes the duties file is the last of its list: the next is decided on what it left;
+- without a desired state in force (none, not yet, no longer) nothing new begins; what serves goes on, and a trial ends.
+
+The agent calls this until it returns nothing new.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from edgewise.wire.control import Desired, DesiredModel, Duty
+from edgewise_agent import trial
+from edgewise_agent.store.installs import Duties, Install
+
+Bundles = Mapping[str, str]
+"""Model -> bundle."""
+
+
+@dataclass(frozen=True)
+class Fetch:
+    """Begin to download a bundle."""
+
+    model: str
+    duty: Duty
+
+
+@dataclass(frozen=True)
+class StopFetch:
+    """The bundle that is downloading is not wanted any more; what came of it stays."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """Start the serve child for what the duties file says."""
+
+    bundles: Bundles
+
+
+@dataclass(frozen=True)
+class Prepare:
+    """Start a candidate; ``model`` is what changes in it (None: only fewer models)."""
+
+    bundles: Bundles
+    model: str | None
+
+
+@dataclass(frozen=True)
+class Abandon:
+    """Stop the candidate: something else is wanted."""
+
+
+@dataclass(frozen=True)
+class TakeOver:
+    """The candidate is ready: the duties file, then the traffic. ``install`` is what becomes active."""
+
+    model: str | None
+    install: Install | None
+
+
+@dataclass(frozen=True)
+class Confirm:
+    """The trial is over, well."""
+
+    model: str
+
+
+@dataclass(frozen=True)
+class GoBack:
+    """The trial is over, badly: the previous bundle is active again."""
+
+    model: str
+    bundle: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class GiveUp:
+    """A bundle that was started too often and never became ready is not started again."""
+
+    model: str
+    bundle: str
+
+
+@dataclass(frozen=True)
+class Drop:
+    """The model is not wanted here any more."""
+
+    model: str
+
+
+Action = Fetch | StopFetch | Start | Prepare | Abandon | TakeOver | Confirm | GoBack | GiveUp | Drop
+
+
+@dataclass(frozen=True)
+class Child:
+    """A serve child that lives. ``served_since`` is monotonic; ``repairable``: models it could not load because a blob
+    was damaged."""
+
+    bundles: Bundles
+    ready: bool = False
+    served_since: float | None = None
+    repairable: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class Observed:
+    """What is there. ``whole``: bundles that are in the store; ``crashes``: of unconfirmed bundles, in this process."""
+
+    duties: Duties = field(default_factory=Duties)
+    in_force: bool = True
+    whole: frozenset[str] = frozenset()
+    fetching: str | None = None
+    serving: Child | None = None
+    candidate: Child | None = None
+    crashes: Mapping[str, int] = field(default_factory=dict)
+    restart_at: float = 0.0
+
+
+def reconcile(desired: Desired | None, observed: Observed, now: float) -> list[Action]:
+    """The next actions, in order; ``now`` is monotonic seconds. Empty when all is as it should be, or is on its way."""
+    duties, serving = observed.duties, observed.serving
+    wishes = desired.models if desired is not None and observed.in_force else {}
+    verdicts = {m: _judge(desired, observed, m, now) for m in sorted(duties.models) if not duties.models[m].confirmed}
+    for model, verdict in verdicts.items():
+        if verdict == "go-back":
+            bundle = duties.models[model].active.bundle
+            crashes, starts = observed.crashes.get(bundle, 0), duties.attempts.get(bundle, 0)
+            return [GoBack(model, bundle, f"in its trial it crashed {crashes} times and was started {starts} times")]
+    for model, verdict in verdicts.items():
+        if verdict == "confirm":
+            return [Confirm(model)]
+    if desired is not None and observed.in_force:
+        for model in sorted(duties.models):
+            if model not in wishes or "active" not in wishes[model].duties:
+                return [Drop(model)]
+
+    actions = _fetch(desired, wishes, observed)
+    if serving is None and now >= observed.restart_at:
+        actions.append(Start(duties.active()))
+    return actions + _change(desired, wishes, observed, now)
+
+
+def _judge(desired: Desired | None, observed: Observed, model: str, now: float) -> trial.Verdict:
+    bundle = observed.duties.models[model].active.bundle
+    serving = observed.serving
+    serves_it = serving is not None and serving.bundles.get(model) == bundle
+    since = serving.served_since if serving is not None and serves_it else None
+    wish = desired.models.get(model) if desired is not None else None
+    return trial.judge(
+        crashes=observed.crashes.get(bundle, 0),
+        starts=observed.duties.attempts.get(bundle, 0),
+        alive=serving is not None,
+        served_s=None if since is None else now - since,
+        trial_s=(wish or DesiredModel(duties={})).trial_s,
+    )
+
+
+def _wanted(desired: Desired | None, wishes: Mapping[str, DesiredModel], observed: Observed) -> dict[str, Duty]:
+    """Model -> duty that is wished for and has not failed in this generation."""
+    generation = desired.generation if desired is not None else 0
+    return {
+        model: wish.duties["active"]
+        for model, wish in sorted(wishes.items())
+        if "active" in wish.duties and not observed.duties.failed(model, wish.duties["active"].bundle, generation)
+    }
+
+
+def _fetch(desired: Desired | None, wishes: Mapping[str, DesiredModel], observed: Observed) -> list[Action]:
+    """One bundle at a time, in the order of the models' names."""
+    missing = {
+        duty.bundle: Fetch(model, duty)
+        for model, duty in _wanted(desired, wishes, observed).items()
+        if duty.bundle not in observed.whole
+    }
+    if observed.fetching in missing:
+        return []
+    stop: list[Action] = [] if observed.fetching is None else [StopFetch()]
+    return stop + list(missing.values())[:1]
+
+
+def _change(
+    desired: Desired | None, wishes: Mapping[str, DesiredModel], observed: Observed, now: float
+) -> list[Action]:
+    """Bring what runs one bundle nearer to what is wanted."""
+    base, serving, candidate = observed.duties.active(), observed.serving, observed.candidate
+    changes = {
+        model: duty
+        for model, duty in _wanted(desired, wishes, observed).items()
+        if duty.bundle != base.get(model) and duty.bundle in observed.whole
+    }
+    model = min(changes, default=None)
+    target = base if model is None else {**base, model: changes[model].bundle}
+    runs = serving.bundles if serving is not None else base
+    repaired = serving is not None and any(base.get(m) in observed.whole for m in serving.repairable)
+    if target == runs and not repaired:
+        return [Abandon()] if candidate is not None else []
+    if candidate is not None and candidate.bundles != target:
+        return [Abandon()]
+    if candidate is None:
+        if model is not None and observed.duties.attempts.get(target[model], 0) >= trial.MAX_STARTS:
+            return [GiveUp(model, target[model])]
+        return [Prepare(target, model)] if model is not None or now >= observed.restart_at else []
+    if not candidate.ready:
+        return []
+    duty = changes[model] if model is not None else None
+    return [TakeOver(model, Install(bundle=duty.bundle, version=duty.version, release=duty.release) if duty else None)]

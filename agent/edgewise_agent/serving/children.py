@@ -1,0 +1,152 @@
+"""The serve children of one agent: the one that serves, a candidate beside it, and those that are leaving.
+
+Rules that hold here:
+- a predecessor leaves only when its successor listens, so that no request finds nobody;
+- a child that is silent for ``HANG_S`` (``START_S`` until its first word) is ended, and is then as dead as one that
+  crashed;
+- a child that leaves has ``DRAIN_S`` to answer what is in flight and to give its last windows away.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from edgewise_agent.reconcile import Child
+from edgewise_agent.serving.channel import FromChild, Heartbeat, Listening, Load, Ready, Serve, ServeModel
+from edgewise_agent.serving.process import ServeProcess
+from edgewise_agent.trial import HANG_S
+
+DRAIN_S = 15.0
+START_S = 60.0
+"""Until its first word: a busy small board takes its time to start Python."""
+Role = Literal["serving", "candidate", "leaving"]
+Said = Callable[[ServeProcess, FromChild | None], None]
+
+
+@dataclass
+class Running:
+    """A serve child that lives. Times are monotonic seconds."""
+
+    process: ServeProcess
+    heard_at: float
+    started: bool = False
+    """Has it said anything yet?"""
+    changes: str | None = None
+    """The model whose bundle is new in this child."""
+    ready: bool = False
+    served_since: float | None = None
+    leave_by: float | None = None
+    repairable: set[str] = field(default_factory=set)
+    runtimes: list[str] = field(default_factory=list)
+    rss: int = 0
+
+    def observed(self) -> Child:
+        """For ``reconcile``."""
+        return Child(self.process.bundles, self.ready, self.served_since, frozenset(self.repairable))
+
+
+class Children:
+    """Starts them, knows each one's role, and hands the traffic over."""
+
+    def __init__(self, blobs: Path, listener: socket.socket, said: Said) -> None:
+        self._blobs, self._listener, self._said = blobs, listener, said
+        self.serving: Running | None = None
+        self.candidate: Running | None = None
+        self.leaving: list[Running] = []
+
+    def start(self, models: list[ServeModel], now: float) -> None:
+        """Start the child that serves."""
+        self.serving = self._spawn(models, now)
+
+    def prepare(self, models: list[ServeModel], changes: str | None, now: float) -> None:
+        """Start a candidate."""
+        self.candidate = self._spawn(models, now)
+        self.candidate.changes = changes
+
+    def abandon(self, now: float) -> Running | None:
+        """Let the candidate go."""
+        gone, self.candidate = self.candidate, None
+        if gone is not None:
+            self.leaving.append(gone)
+            self._leave(gone, now)
+        return gone
+
+    def take_over(self) -> None:
+        """The candidate serves; its predecessor leaves as soon as the candidate listens."""
+        if self.serving is not None:
+            self.leaving.append(self.serving)
+        self.serving, self.candidate = self.candidate, None
+        if self.serving is not None:
+            self.serving.process.send(Serve())
+
+    def role(self, process: ServeProcess) -> tuple[Role, Running] | None:
+        """Who is this? None for one that is gone."""
+        if self.serving is not None and self.serving.process is process:
+            return "serving", self.serving
+        if self.candidate is not None and self.candidate.process is process:
+            return "candidate", self.candidate
+        return next((("leaving", child) for child in self.leaving if child.process is process), None)
+
+    def heard(self, process: ServeProcess, message: FromChild, now: float) -> None:
+        """Keep what a message says of its child."""
+        found = self.role(process)
+        if found is None:
+            return
+        role, child = found
+        child.heard_at, child.started = now, True
+        match message:
+            case Ready(runtimes=runtimes):
+                child.ready, child.runtimes = True, runtimes
+                if role == "serving":
+                    process.send(Serve())
+            case Listening():
+                child.served_since = now
+                for other in self.leaving:
+                    self._leave(other, now)
+            case Heartbeat(rss=rss):
+                child.rss = rss
+
+    def gone(self, process: ServeProcess) -> tuple[Role, Running] | None:
+        """A child's channel closed: forget it; who was it?"""
+        found = self.role(process)
+        if found is None:
+            return None
+        role, child = found
+        if role == "serving":
+            self.serving = None
+        elif role == "candidate":
+            self.candidate = None
+        else:
+            self.leaving.remove(child)
+        return found
+
+    def check(self, now: float) -> None:
+        """End those that are silent, or that do not leave; their closed channels report it."""
+        for child in (self.serving, self.candidate, *self.leaving):
+            if child is None:
+                continue
+            late = child.leave_by is not None and now >= child.leave_by
+            if late or now - child.heard_at >= (HANG_S if child.started else START_S):
+                child.process.kill()
+
+    def stop(self, now: float) -> None:
+        """All leave."""
+        self.abandon(now)
+        if self.serving is not None:
+            self.leaving.append(self.serving)
+            self.serving = None
+        for child in self.leaving:
+            self._leave(child, now)
+
+    def _spawn(self, models: list[ServeModel], now: float) -> Running:
+        process = ServeProcess(Load(blobs=str(self._blobs), models=models), self._listener, self._said)
+        return Running(process, heard_at=now)
+
+    def _leave(self, child: Running, now: float) -> None:
+        if child.leave_by is None:
+            child.leave_by = now + DRAIN_S
+            child.process.drain()

@@ -1,0 +1,1 @@
+"""What the device keeps: installs and duties, blobs by sha256. Every write goes through ``store.disk``."""

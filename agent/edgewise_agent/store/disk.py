@@ -1,0 +1,143 @@
+"""The only place that writes to the device's disk.
+
+Rules that hold here:
+- a file is replaced whole or not at all: temporary file in the same folder, fsync, rename, fsync of the folder;
+- an error leaves no temporary file behind, and the old content in place;
+- a full disk is a ``DiskError`` with code ``disk-full``; other failures have code ``disk-failed``.
+
+``Disk`` is passed to whatever stores, so that tests can cut the power at every single write.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from edgewise.errors import EdgewiseError
+
+FREE_MARGIN = 16 * 1024 * 1024
+"""Bytes that a download leaves free for duties, windows and the rest of the system."""
+TEMPORARY = ".tmp"
+
+
+class DiskError(EdgewiseError):
+    """The disk refused: ``disk-full`` (free some space) or ``disk-failed``."""
+
+    code = "disk-failed"
+
+
+class Disk:
+    """Durable writes. Primitives (``_write``, ``_rename``, ``_sync_folder``, ``_unlink``) are what tests cut."""
+
+    def folder(self, path: Path) -> None:
+        """Make a folder, readable by its owner alone, and its parents. Raises DiskError."""
+        with _errors(path):
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def replace(self, path: Path, data: bytes) -> None:
+        """Replace ``path`` atomically and durably; the file is readable by its owner alone. Raises DiskError."""
+        temporary = path.with_name(path.name + TEMPORARY)
+        with _errors(path):
+            try:
+                self._write(temporary, data)
+                self._rename(temporary, path)
+            except OSError:
+                temporary.unlink(missing_ok=True)
+                raise
+            self._sync_folder(path.parent)
+
+    def write_at(self, path: Path, offset: int, data: bytes) -> None:
+        """Write into a partial download; not durable before ``sync``. Raises DiskError."""
+        with _errors(path):
+            self._write_at(path, offset, data)
+
+    def sync(self, path: Path) -> None:
+        """Make the file's data durable. Raises DiskError."""
+        with _errors(path):
+            descriptor = os.open(path, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+
+    def rename(self, source: Path, target: Path) -> None:
+        """Rename within one folder, durably. Raises DiskError."""
+        with _errors(target):
+            self._rename(source, target)
+            self._sync_folder(target.parent)
+
+    def unlink(self, *paths: Path) -> None:
+        """Remove files; one that is not there is no error. Raises DiskError."""
+        for path in paths:
+            with _errors(path):
+                self._unlink(path)
+
+    def free(self, folder: Path) -> int:
+        """Bytes free for us on the folder's file system."""
+        return shutil.disk_usage(folder).free
+
+    def require_free(self, folder: Path, size: int) -> None:
+        """Raises DiskError (``disk-full``) unless ``size`` bytes and the margin are free."""
+        free = self.free(folder)
+        if free < size + FREE_MARGIN:
+            raise DiskError(
+                f"{folder}: expected {size + FREE_MARGIN} bytes free, got {free}; free some space", code="disk-full"
+            )
+
+    def _write(self, path: Path, data: bytes) -> None:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+
+    def _write_at(self, path: Path, offset: int, data: bytes) -> None:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
+        try:
+            rest = memoryview(data)
+            while rest:
+                written = os.pwrite(descriptor, rest, offset)
+                rest, offset = rest[written:], offset + written
+        finally:
+            os.close(descriptor)
+
+    def _rename(self, source: Path, target: Path) -> None:
+        source.replace(target)
+
+    def _unlink(self, path: Path) -> None:
+        path.unlink(missing_ok=True)
+
+    def _sync_folder(self, folder: Path) -> None:
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def read(path: Path, bound: int) -> bytes | None:
+    """A file's bytes, or None when there is none. Raises DiskError when it cannot be read or is over ``bound``."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(bound + 1)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise DiskError(f"{path}: cannot be read: {error.strerror}") from error
+    if len(data) > bound:
+        raise DiskError(f"{path}: expected at most {bound} bytes")
+    return data
+
+
+@contextmanager
+def _errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        hint = "; free some space" if full else ""
+        raise DiskError(f"{path}: {error.strerror}{hint}", code="disk-full" if full else "disk-failed") from error

@@ -1,0 +1,62 @@
+"""The job ``compile``: one version for several profiles, in one go; all its bundles are saved, or none.
+
+Payload: {"model", "version", "profiles"}. Result: {"bundles": [{"profile", "digest", "total_size", "report"}]}.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from edgewise.errors import EdgewiseError
+from edgewise_compiler.compile import compile
+from edgewise_compiler.source import OnnxSource, RecipeSource, Source
+from edgewise_hub.jobs import submit
+from edgewise_hub.jobs.work import Work
+from edgewise_hub.registry.tables import Version
+from edgewise_hub.registry.versions import add_bundle
+
+
+def run(work: Work) -> None:
+    """Compile and register the bundles. Raises CompileError, BlobError, LeaseLost."""
+    hub, payload = work.hub, work.payload
+    with hub.database.read() as session:
+        version = session.get(Version, (hub.tenant, payload["model"], payload["version"]))
+    if version is None:
+        raise EdgewiseError(f"{payload['model']} version {payload['version']}: there is none", code="no-version")
+    submit.check_profiles(hub, payload["profiles"])
+    compiled = compile(
+        source_of(work, version.source),
+        [hub.profiles[name] for name in payload["profiles"]],
+        work.folder / "out",
+        tenant=hub.tenant,
+        model=version.model,
+        version=version.version,
+        release=version.release,
+        created_at=work.created_at,
+        progress=work.part(0.0, 0.95),
+    )
+    with work.saving() as session:
+        bundles: list[dict[str, Any]] = []
+        for made in compiled:
+            bundle = add_bundle(session, hub, made.manifest, made.files, made.reference, made.report, time.time())
+            bundles.append(
+                {
+                    "profile": bundle.profile,
+                    "digest": bundle.digest,
+                    "total_size": bundle.total_size,
+                    "report": bundle.report,
+                }
+            )
+        work.finish(session, {"bundles": bundles})
+
+
+def source_of(work: Work, source: dict[str, Any]) -> Source:
+    """``Version.source`` with its blobs as files. Raises BlobError when one is not on this hub."""
+    if source["kind"] == "onnx":
+        return OnnxSource(model=work.blob(source["model"], "model.onnx"), data=work.blob(source["data"], "data.npz"))
+    return RecipeSource(
+        recipe=work.blob(source["recipe"], "recipe.py"),
+        weights=work.blob(source["weights"], "weights.safetensors"),
+        config=source["config"],
+    )

@@ -1,0 +1,180 @@
+"""The panel: every test on one group's span, one judgement.
+
+Rules that hold here:
+- ``alpha`` is the false-alarm rate of one judgement of one group over all its tests and bundles: each of k tests alarms
+  below alpha / k (Bonferroni), and the judgement's p-value is k times the smallest;
+- no single test wins: the embedding sees what the classes do not, and the other way round;
+- what is called harmful is estimated or labelled to harm; a mere difference is not.
+
+| inputs differ | accuracy estimated | labels | verdict |
+|---|---|---|---|
+| any | any | below the reference less the tolerance | harmful (real) |
+| yes | its interval lies below the reference less the tolerance | - | harmful |
+| classes alone, or no longer once the reference has the span's mix of classes | - | - | label-shift |
+| yes | otherwise | - | drift (virtual) |
+| no | - | - | quiet |
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from edgewise_hub.monitoring.drift import accuracy as estimates
+from edgewise_hub.monitoring.drift import strata as tests
+from edgewise_hub.monitoring.drift.accuracy import Estimate
+from edgewise_hub.monitoring.drift.strata import Result, Stratum
+from edgewise_hub.monitoring.drift.versus_rest import VersusRest
+
+Verdict = Literal["wait", "quiet", "label-shift", "drift", "harmful"]
+Test = Literal["embedding", "classes", "confidence", "embedding-vs-rest", "classes-vs-rest"]
+
+
+@dataclass(frozen=True)
+class Policy:
+    """``alpha`` of one judgement; ``min_n``: items before a span is judged; ``tolerance``: accuracy that may be lost;
+    ``certain``: a judgement with a p-value below opens an alert alone, others need ``to_open`` in a row; an alert
+    closes after ``to_close`` quiet ones."""
+
+    alpha: float = 1e-3
+    min_n: int = 150
+    tolerance: float = 0.02
+    certain: float = 1e-6
+    to_open: int = 2
+    to_close: int = 3
+
+    @property
+    def false_alert_rate(self) -> float:
+        """Chance that a judgement of a group where nothing drifted opens an alert, were judgements independent."""
+        return self.alpha**self.to_open + self.certain
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One test over all bundles: ``statistic`` is Fisher's -2 sum ln p, whatever the test, so that it can be compared
+    over tests and time; ``threshold``: where this test alone alarms."""
+
+    test: Test
+    statistic: float
+    threshold: float
+    p_value: float
+    n: int
+    alarm: bool
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A judgement. ``labels_p``: p-value of the labelled accuracy, None without labels. ``explained_p``: p-value of the
+    embeddings against the reference with the span's own mix of classes. ``bundles``: each test's own statistic and
+    p-value, by bundle."""
+
+    verdict: Verdict
+    n: int
+    p_value: float
+    alpha: float
+    effect: float
+    readings: tuple[Reading, ...]
+    estimate: Estimate | None
+    labelled: int
+    correct: int
+    labels_p: float | None
+    explained_p: float | None
+    versions: tuple[int, ...]
+    bundles: dict[str, dict[str, tuple[float, float]]] = field(default_factory=dict)
+
+    @property
+    def alarm(self) -> bool:
+        """Whether the judgement raises the alarm."""
+        return self.verdict not in ("wait", "quiet")
+
+
+def judge(strata: Sequence[Stratum], versus: VersusRest | None, policy: Policy, rng: np.random.Generator) -> Judged:
+    """Judge one group's span: its strata (one a bundle) against their references, and the group against the rest."""
+    by_bundle: dict[Test, list[tuple[str, Result]]] = {
+        "embedding": _each(strata, [tests.embedding(s) for s in strata]),
+        "classes": _each(strata, [tests.classes(s, rng) for s in strata]),
+        "confidence": _each(strata, [tests.confidence(s) for s in strata]),
+        "embedding-vs-rest": [("", result) for result in (versus.embedding if versus else ())],
+        "classes-vs-rest": [("", result) for result in (versus.classes if versus else ())],
+    }
+    ran = {test: found for test, found in by_bundle.items() if found}
+    estimate = estimates.estimate([(s.baseline.reference, s.seen.confidence) for s in strata])
+    labelled, correct = sum(s.seen.labelled for s in strata), sum(s.seen.correct for s in strata)
+    labels_p = _labels_p(strata, labelled, correct, policy)
+    count = len(ran) + (labels_p is not None)
+    each = policy.alpha / max(count, 1)
+    readings = tuple(_reading(test, [result for _, result in found], each) for test, found in ran.items())
+    p_values = [reading.p_value for reading in readings] + ([labels_p] if labels_p is not None else [])
+    explained = [result.p_value for result in map(tests.reweighted, strata) if result is not None]
+    explained_p = tests.combine(explained)[1] if explained else None
+    bundles: dict[str, dict[str, tuple[float, float]]] = {}
+    for test, found in ran.items():
+        for bundle, result in found:
+            if bundle:
+                bundles.setdefault(bundle, {})[test] = (result.statistic, result.p_value)
+    return Judged(
+        verdict=_verdict(readings, labels_p, explained_p, each, estimate, policy) if p_values else "wait",
+        n=sum(s.seen.n for s in strata),
+        p_value=min(1.0, count * min(p_values)) if p_values else 1.0,
+        alpha=policy.alpha,
+        effect=_effect([result for _, result in by_bundle["embedding"]]),
+        readings=readings,
+        estimate=estimate,
+        labelled=labelled,
+        correct=correct,
+        labels_p=labels_p,
+        explained_p=explained_p,
+        versions=tuple(sorted({s.version for s in strata})),
+        bundles=bundles,
+    )
+
+
+def _verdict(
+    readings: Sequence[Reading],
+    labels_p: float | None,
+    explained_p: float | None,
+    each: float,
+    estimate: Estimate | None,
+    policy: Policy,
+) -> Verdict:
+    if labels_p is not None and labels_p < each:
+        return "harmful"
+    alarms = {reading.test for reading in readings if reading.alarm}
+    if not alarms:
+        return "quiet"
+    if estimate is not None and estimate.high < estimate.reference - policy.tolerance:
+        return "harmful"
+    mix = alarms & {"classes", "classes-vs-rest"}
+    inputs = alarms & {"embedding", "embedding-vs-rest"}
+    explained = explained_p is None or explained_p >= each
+    if mix and (not inputs or ("embedding" in inputs and explained)):
+        return "label-shift"
+    return "drift"
+
+
+def _each(strata: Sequence[Stratum], results: Sequence[Result | None]) -> list[tuple[str, Result]]:
+    return [(s.bundle, result) for s, result in zip(strata, results, strict=True) if result is not None]
+
+
+def _reading(test: Test, results: Sequence[Result], alpha: float) -> Reading:
+    statistic, p_value = tests.combine([result.p_value for result in results])
+    limit = tests.threshold(alpha, len(results))
+    return Reading(test, statistic, limit, p_value, sum(result.n for result in results), p_value < alpha)
+
+
+def _labels_p(strata: Sequence[Stratum], labelled: int, correct: int, policy: Policy) -> float | None:
+    parts = [(s.seen.labelled, s.baseline.reference.accuracy) for s in strata if s.seen.labelled]
+    known = [(n, accuracy) for n, accuracy in parts if accuracy is not None]
+    if not known or len(known) < len(parts):
+        return None
+    expected = sum(n * accuracy for n, accuracy in known) / labelled
+    return estimates.label_p_value(labelled, correct, expected, policy.tolerance)
+
+
+def _effect(results: Sequence[Result]) -> float:
+    n = sum(result.n for result in results)
+    return math.sqrt(sum(result.n * result.effect2 for result in results) / n) if n else 0.0

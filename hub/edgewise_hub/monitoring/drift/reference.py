@@ -1,0 +1,162 @@
+"""What windows are held against: the items of a reference in order of time, summed up once.
+
+Rules that hold here:
+- a reference is of one bundle and one sketch spec;
+- its order is time's, and neighbours may depend on each other: it is drawn from in blocks long enough to keep that;
+- n of a judgement is at most m / 10: nearer to m, any fixed reference gives false alarms of .08 to .15.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+from scipy import linalg
+
+from edgewise_hub.monitoring.drift.ridge_t2 import Metric
+from edgewise_hub.monitoring.drift.summary import Counts
+
+LEADING = 5
+"""Principal components whose autocorrelation sets the block length."""
+PRIOR = 2.0
+"""Items of overall accuracy added to each confidence bin, so that an empty bin has an accuracy too."""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """``features`` int [m, D] (fixed point of ``scale``), ``classes`` int [m] below ``class_count``, ``confidence``
+    float [m] with its inner bin ``edges``, ``correct`` bool [m]. None for what the model or its data do not have."""
+
+    m: int
+    scale: int = 1
+    features: npt.NDArray[np.integer] | None = None
+    classes: npt.NDArray[np.integer] | None = None
+    class_count: int = 0
+    confidence: npt.NDArray[np.floating] | None = None
+    edges: tuple[float, ...] = ()
+    correct: npt.NDArray[np.bool_] | None = None
+
+    @cached_property
+    def block(self) -> int:
+        """How far items depend on those before them, in items: 1 where they do not."""
+        if self.features is not None:
+            series = leading_components(self.rows(), LEADING)
+        elif self.confidence is not None:
+            series = self.confidence[:, None].astype(np.float64)
+        else:
+            return 1
+        return max(block_length(series[:, i]) for i in range(series.shape[1]))
+
+    def rows(self) -> npt.NDArray[np.float32]:
+        """Features as floats [m, D]."""
+        if self.features is None:
+            raise ValueError("reference: expected features, got none")
+        return self.features.astype(np.float32) / np.float32(self.scale)
+
+    @cached_property
+    def metric(self) -> Metric:
+        """Mean and ridged covariance of all features."""
+        rows = self.rows()
+        return Metric.of_moments(self.m, rows.sum(axis=0, dtype=np.float64), (rows.T @ rows).astype(np.float64))
+
+    @cached_property
+    def class_counts(self) -> Counts:
+        """Predicted classes, int64 [K]."""
+        return np.bincount(self.classes if self.classes is not None else [], minlength=self.class_count)
+
+    @cached_property
+    def class_means(self) -> npt.NDArray[np.float64]:
+        """Mean features of each predicted class [K, D]; a class never predicted has the mean of all."""
+        assert self.classes is not None
+        return means_by_class(self.rows(), one_hot(self.classes, self.class_count), self.metric.mean)
+
+    @cached_property
+    def bins(self) -> npt.NDArray[np.int64]:
+        """The confidence bin of each item [m], as the device's sketch counts it."""
+        assert self.confidence is not None
+        bins: npt.NDArray[np.int64] = np.searchsorted(np.array(self.edges), self.confidence, side="right")
+        return bins
+
+    @cached_property
+    def bin_counts(self) -> Counts:
+        """Items in each confidence bin, int64 [bins]."""
+        return np.bincount(self.bins, minlength=len(self.edges) + 1)
+
+    @cached_property
+    def bin_confidence(self) -> npt.NDArray[np.float64]:
+        """Mean confidence in each bin [bins]; an empty one has its upper edge."""
+        assert self.confidence is not None
+        total = np.bincount(self.bins, weights=self.confidence, minlength=len(self.edges) + 1)
+        return np.where(self.bin_counts > 0, total / np.maximum(self.bin_counts, 1), [*self.edges, 1.0])
+
+    @cached_property
+    def bin_accuracy(self) -> npt.NDArray[np.float64]:
+        """Accuracy in each bin [bins], drawn towards the overall accuracy by PRIOR items."""
+        assert self.correct is not None and self.accuracy is not None
+        right = np.bincount(self.bins, weights=self.correct, minlength=len(self.edges) + 1)
+        return (right + PRIOR * self.accuracy) / (self.bin_counts + PRIOR)
+
+    @cached_property
+    def accuracy(self) -> float | None:
+        """Share of correct items, where labels are known."""
+        return float(self.correct.mean()) if self.correct is not None else None
+
+
+def one_hot(values: npt.NDArray[np.integer], count: int) -> npt.NDArray[np.float32]:
+    """Indicators [m, count]."""
+    found: npt.NDArray[np.float32] = (values[:, None] == np.arange(count)).astype(np.float32)
+    return found
+
+
+def means_by_class(
+    rows: npt.NDArray[np.float32], indicators: npt.NDArray[np.float32], default: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
+    """Mean row of each class [K, D], by ``indicators`` [m, K]; ``default`` [D] for a class without rows."""
+    n = indicators.sum(axis=0)[:, None]
+    means: npt.NDArray[np.float64] = np.where(n > 0, (indicators.T @ rows) / np.maximum(n, 1), default)
+    return means.astype(np.float64)
+
+
+def leading_components(rows: npt.NDArray[np.float32], count: int) -> npt.NDArray[np.float64]:
+    """Scores of the first principal components [m, count]."""
+    centred = rows - rows.mean(axis=0)
+    width = rows.shape[1]
+    covariance = (centred.T @ centred).astype(np.float64)
+    _, vectors = linalg.eigh(covariance, subset_by_index=[max(width - count, 0), width - 1])
+    scores: npt.NDArray[np.float64] = centred.astype(np.float64) @ vectors
+    return scores
+
+
+def block_length(series: npt.NDArray[np.float64]) -> int:
+    """Twice the automatic block length of Politis and White (2004, with the correction of 2009) for a series [m].
+
+    1 when no autocorrelation is seen. Twice, since blocks that are too short understate the variance, and a false
+    alarm costs more than a little power. At most m / 40.
+    """
+    m = len(series)
+    centred = series - series.mean()
+    variance = float(centred @ centred) / m
+    if m < 80 or variance <= 0:
+        return 1
+    patience = max(5, math.ceil(math.sqrt(math.log10(m))))
+    furthest = math.ceil(math.sqrt(m)) + patience
+    size = 1 << (2 * m - 1).bit_length()
+    spectrum = np.abs(np.fft.rfft(centred, size)) ** 2
+    covariances = np.fft.irfft(spectrum, size)[: furthest + 1] / m
+    limit = 2 * math.sqrt(math.log10(m) / m)
+    small = np.abs(covariances[1:] / variance) < limit
+    lag = next((k for k in range(furthest - patience + 1) if small[k : k + patience].all()), furthest)
+    if lag == 0:
+        return 1
+    lags = np.arange(1, min(2 * lag, furthest) + 1)
+    taper = np.clip(2 * (1 - lags / (2 * lag)), 0, 1)  # flat-top window
+    tapered = taper * covariances[lags]
+    long_run = covariances[0] + 2 * tapered.sum()
+    slope = 2 * (lags * tapered).sum()
+    if long_run <= 0:
+        return max(1, min(2 * lag, m // 40))
+    best = float(np.cbrt(2 * slope**2 / (4 / 3 * long_run**2) * m))
+    return max(1, min(math.ceil(2 * best), m // 40))

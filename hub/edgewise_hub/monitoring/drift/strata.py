@@ -1,0 +1,136 @@
+"""One test in one bundle, and how its p-values are combined over bundles.
+
+Windows of two bundles never merge: each compiled variant has embeddings and confidences of its own. So each test runs
+within each bundle, and the p-values are combined by Fisher's method, -2 sum ln p against chi-squared with two degrees
+of freedom a bundle: it finds a drift that is small in each of two bundles and the same in both. Bundles of one version
+share reference items, and so the reference's sampling error: at most 1/11 of the variance, since m >= 10 n.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+from edgewise_hub.monitoring.drift import classes as class_test
+from edgewise_hub.monitoring.drift import confidence as ks
+from edgewise_hub.monitoring.drift import ridge_t2
+from edgewise_hub.monitoring.drift.baseline import Baseline
+from edgewise_hub.monitoring.drift.null import SMALLEST
+from edgewise_hub.monitoring.drift.ridge_t2 import effective_n
+from edgewise_hub.monitoring.drift.summary import Summary
+
+MIN_ITEMS = 20
+"""A bundle with fewer items in a span is left out: its mean is not normal enough."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """One test in one bundle: ``n`` items; ``effect2``: squared distance beyond what chance gives (embedding only)."""
+
+    statistic: float
+    p_value: float
+    n: int
+    effect2: float = 0.0
+
+
+@dataclass(frozen=True)
+class Stratum:
+    """What a group (or the rest) sent of one bundle in a span. ``run``: items that follow each other on one device."""
+
+    bundle: str
+    version: int
+    baseline: Baseline
+    seen: Summary
+    run: float
+
+
+def combine(p_values: Sequence[float]) -> tuple[float, float]:
+    """Fisher's method over bundles: (statistic, p-value). Raises ValueError for none."""
+    if not p_values:
+        raise ValueError("combine: expected p-values, got none")
+    statistic = -2.0 * sum(math.log(max(p, SMALLEST)) for p in p_values)
+    return statistic, max(float(stats.chi2.sf(statistic, 2 * len(p_values))), SMALLEST)
+
+
+def threshold(alpha: float, bundles: int) -> float:
+    """Fisher's statistic at which a test over so many bundles alarms at ``alpha``."""
+    return float(stats.chi2.isf(alpha, 2 * bundles))
+
+
+def embedding(stratum: Stratum, *, reweighted: bool = False) -> Result | None:
+    """Ridge-T2 against the reference; ``reweighted``: against the reference with the span's own mix of classes."""
+    reference, seen = stratum.baseline.reference, stratum.seen
+    if reference.features is None or seen.n_embedding < MIN_ITEMS:
+        return None
+    n = min(
+        seen.n_embedding, stratum.baseline.limit
+    )  # more is judged as if it were so many: too careful, never too bold
+    nulls = stratum.baseline.nulls(n, stratum.run)
+    null, expected = nulls.embedding, reference.metric.mean
+    if reweighted:
+        if reference.classes is None or not seen.classes.sum():
+            return None
+        null, expected = nulls.reweighted, seen.classes / seen.classes.sum() @ reference.class_means
+    if null is None:
+        return None
+    n_e = effective_n(n, reference.m)
+    statistic = ridge_t2.statistic(reference.metric, seen.mean(reference.scale) - expected, n_e)
+    return Result(statistic, null.p_value(statistic), seen.n_embedding, max(statistic - null.mean, 0.0) / n_e)
+
+
+def reweighted(stratum: Stratum) -> Result | None:
+    """``embedding`` against the reference reweighted to the span's mix of classes."""
+    return embedding(stratum, reweighted=True)
+
+
+def classes(stratum: Stratum, rng: np.random.Generator) -> Result | None:
+    """Chi-squared of predicted classes against the reference's."""
+    reference, seen = stratum.baseline.reference, stratum.seen
+    n = int(seen.classes.sum())
+    if reference.classes is None or n < MIN_ITEMS:
+        return None
+    excess = max(n / stratum.baseline.limit, 1.0)
+    counts = np.rint(seen.classes / excess).astype(np.int64)
+    effect = stratum.baseline.design_effect(stratum.run)
+    return Result(*class_test.test(counts, reference.class_counts, rng, effect), n)
+
+
+def confidence(stratum: Stratum) -> Result | None:
+    """Kolmogorov-Smirnov of binned confidences against the reference's."""
+    reference, seen = stratum.baseline.reference, stratum.seen
+    counted = int(seen.confidence.sum())
+    if reference.confidence is None or counted < MIN_ITEMS:
+        return None
+    n = min(counted, stratum.baseline.limit)
+    null = stratum.baseline.nulls(n, stratum.run).confidence
+    if null is None:
+        return None
+    statistic = float(ks.statistics(seen.confidence[None, :], reference.bin_counts, effective_n(n, reference.m))[0])
+    return Result(statistic, null.p_value(statistic), counted)
+
+
+def embedding_versus(stratum: Stratum, rest: Stratum) -> Result | None:
+    """Ridge-T2 of a group against the rest, in the reference's metric: 1/n_e = 1/n_group + 1/n_rest."""
+    reference, n, others = stratum.baseline.reference, stratum.seen.n_embedding, rest.seen.n_embedding
+    if reference.features is None or min(n, others) < MIN_ITEMS:
+        return None
+    n_e = effective_n(n, others)
+    null = stratum.baseline.nulls(n_e, max(stratum.run, rest.run)).embedding
+    if null is None:
+        return None
+    delta = stratum.seen.mean(reference.scale) - rest.seen.mean(reference.scale)
+    statistic = ridge_t2.statistic(reference.metric, delta, n_e)
+    return Result(statistic, null.p_value(statistic), n, max(statistic - null.mean, 0.0) / n_e)
+
+
+def classes_versus(stratum: Stratum, rest: Stratum, rng: np.random.Generator) -> Result | None:
+    """Chi-squared of predicted classes of a group against the rest."""
+    n, others = int(stratum.seen.classes.sum()), int(rest.seen.classes.sum())
+    if min(n, others) < MIN_ITEMS:
+        return None
+    effect = stratum.baseline.design_effect(max(stratum.run, rest.run))
+    return Result(*class_test.test(stratum.seen.classes, rest.seen.classes, rng, effect), n)

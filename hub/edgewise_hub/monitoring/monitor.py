@@ -1,0 +1,284 @@
+"""The monitor: judges each group's windows, span by span, keeps the judgements, opens and closes alerts.
+
+Rules that hold here:
+- a window is in exactly one span of each of its groups: a span starts where the newest judgement's ended, so that a hub
+  that was killed goes on where it was;
+- a window is judged once it has been here for ``SETTLE_S``: all that were received before it are committed then;
+- what is judged is decided in ``drift`` (pure); here rows are read and written, and events published after the commit;
+- bounded: a group is judged at most once a window length, and so many rows and spans a tick.
+"""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from edgewise.errors import EdgewiseError
+from edgewise.sketch import SketchSpec, WindowSketches
+from edgewise.wire.codec import decode_json
+from edgewise_hub.fleet.tables import Membership
+from edgewise_hub.hub import Hub
+from edgewise_hub.monitoring import alerts
+from edgewise_hub.monitoring import reference as references
+from edgewise_hub.monitoring.drift import panel, versus_rest
+from edgewise_hub.monitoring.drift.baseline import Baseline
+from edgewise_hub.monitoring.drift.panel import Judged, Policy
+from edgewise_hub.monitoring.drift.span import Seen, cut
+from edgewise_hub.monitoring.drift.summary import Summary
+from edgewise_hub.monitoring.drift.versus_rest import Kind
+from edgewise_hub.monitoring.drift.words import say
+from edgewise_hub.monitoring.tables import Alert, Judgement, WindowRow
+from edgewise_hub.registry.tables import Bundle, Model
+
+log = logging.getLogger(__name__)
+
+SETTLE_S = 2.0
+MAX_ROWS = 4000
+MAX_SPANS = 8
+MAX_BASELINES = 32
+NO_BUNDLE = ""
+
+
+class Held(NamedTuple):
+    """What a bundle's windows are decoded with and held against."""
+
+    spec_digest: str
+    spec: SketchSpec
+    kind: Kind
+
+
+class Span(NamedTuple):
+    """A group's next span: its windows, and where it starts (excluded) and ends (included)."""
+
+    windows: Sequence[Seen]
+    start: float
+    end: float
+
+
+class Monitor:
+    """Owns the baselines of the bundles in use, by digest. One thread calls ``tick``, always with the same hub."""
+
+    def __init__(self, policy: Policy | None = None) -> None:
+        self._policy = policy or Policy()
+        self._held: OrderedDict[str, Held | None] = OrderedDict()
+        self._due: dict[tuple[str, str], float] = {}
+
+    def tick(self, hub: Hub, now: float) -> None:
+        """Judge every group that has a span of new windows. ``now``: Unix seconds."""
+        with hub.database.read() as session:
+            groups = _groups(hub, session)
+            models = session.scalars(select(Model.name).where(Model.tenant_id == hub.tenant)).all()
+        for model in models:
+            for group in sorted(groups):
+                if now < self._due.get((model, group), 0.0):
+                    continue
+                self._due[model, group] = now + hub.settings.window_s
+                for _ in range(MAX_SPANS):
+                    if not self._judge_next(hub, model, group, groups, now):
+                        break
+
+    def _judge_next(self, hub: Hub, model: str, group: str, groups: Mapping[str, frozenset[str]], now: float) -> bool:
+        """Judge the group's next span, if there is one."""
+        with hub.database.read() as session:
+            span = self._next_span(hub, session, model, group, now)
+            if span is None:
+                return False
+            others = self._windows(hub, session, model, group, span.start, span.end, inside=False)
+        fleet = _fleet([*span.windows, *others])
+        kinds = self._kinds(hub, (window.bundle for window in span.windows))
+        rng = np.random.default_rng(round(span.end * 1000))
+        versus = versus_rest.compare_all(fleet, groups, kinds, self._policy.alpha, rng)[group]
+        own = list(versus_rest.stratify(fleet, groups[group], kinds).values())
+        judged = panel.judge(own, versus, self._policy, rng)
+        row = Judgement(
+            tenant_id=hub.tenant,
+            id=uuid.uuid4().hex,
+            model=model,
+            group=group,
+            at=now,
+            span_start=span.windows[0].at,
+            span_end=span.end,
+            n=judged.n,
+            verdict=judged.verdict,
+            p_value=judged.p_value,
+            alpha=judged.alpha,
+            details=_details(judged, say(judged, group), len(span.windows), versus.without),
+        )
+        with hub.database.write() as session:
+            session.add(row)
+            session.flush()
+            alert = self._update_alert(session, row, now)
+        hub.events.publish("judgement", row.id)
+        if alert is not None:
+            hub.events.publish("alert", alert.id)
+            log.info("alert %s: %s", "closed" if alert.closed_at else "open", alert.summary)
+        return True
+
+    def _next_span(self, hub: Hub, session: Session, model: str, group: str, now: float) -> Span | None:
+        position = session.scalar(
+            select(func.max(Judgement.span_end)).where(
+                Judgement.tenant_id == hub.tenant, Judgement.model == model, Judgement.group == group
+            )
+        )
+        start = position if position is not None else 0.0
+        windows = self._windows(hub, session, model, group, start, now - SETTLE_S, inside=True)
+        kinds = self._kinds(hub, (window.bundle for window in windows))
+        limits = {bundle: kind.baseline.limit for bundle, kind in kinds.items()}
+        count = cut(windows, limits, self._policy.min_n)
+        if not count and len(windows) > MAX_ROWS // 2:
+            count = len(windows)  # so many windows without enough to judge: pass them, or they would be read for ever
+        if not count:
+            return None
+        if position is None:
+            start = np.nextafter(windows[0].at, 0.0)
+        return Span(windows[:count], float(start), windows[count - 1].at)
+
+    def _update_alert(self, session: Session, row: Judgement, now: float) -> Alert | None:
+        """Open, bring up to date or close the group's drift alert; the alert where it changed."""
+        if row.verdict == "wait":
+            return None
+        past = session.execute(
+            select(Judgement.verdict, Judgement.p_value)
+            .where(
+                Judgement.tenant_id == row.tenant_id,
+                Judgement.model == row.model,
+                Judgement.group == row.group,
+                Judgement.verdict != "wait",
+            )
+            .order_by(Judgement.span_end.desc())
+            .limit(max(self._policy.to_open, self._policy.to_close))
+        ).all()
+        newest_first = [alerts.Past(verdict != "quiet", p_value) for verdict, p_value in past]
+        key = (session, row.tenant_id, alerts.DRIFT, row.model, row.group)
+        decision = alerts.decide(alerts.find_open(*key) is not None, newest_first, self._policy)
+        if decision == "close":
+            return alerts.close_alert(*key, now=now)
+        if decision == "keep":
+            return None
+        details = {
+            "verdict": row.verdict,
+            "judgement": row.id,
+            "p_value": row.p_value,
+            "alpha": row.alpha,
+            "false_alert_rate": self._policy.false_alert_rate,
+        }
+        return alerts.open_alert(*key, summary=row.details["words"], details=details, now=now)
+
+    def _windows(
+        self, hub: Hub, session: Session, model: str, group: str, after: float, until: float, *, inside: bool
+    ) -> list[Seen]:
+        """Windows of active duty received in (after, until], oldest first, at most MAX_ROWS: of the group's devices, or
+        (``inside`` false) of all others."""
+        members = select(Membership.device_id).where(Membership.tenant_id == hub.tenant, Membership.group == group)
+        chosen = (
+            select(WindowRow)
+            .where(
+                WindowRow.tenant_id == hub.tenant,
+                WindowRow.model == model,
+                WindowRow.duty == "active",
+                WindowRow.received_at > after,
+                WindowRow.received_at <= until,
+                WindowRow.device_id.in_(members) if inside else WindowRow.device_id.not_in(members),
+            )
+            .order_by(WindowRow.received_at, WindowRow.device_id, WindowRow.epoch, WindowRow.first)
+        )
+        rows = list(session.scalars(chosen.limit(MAX_ROWS)))
+        if len(rows) == MAX_ROWS:  # the last instant may be cut in two: leave it to the next span
+            last = rows[-1].received_at
+            rows = [row for row in rows if row.received_at < last] or rows
+        return [self._seen(hub, row) for row in rows]
+
+    def _seen(self, hub: Hub, row: WindowRow) -> Seen:
+        """A window summed up; one that cannot be judged counts as nothing seen, of no bundle, so that spans pass it."""
+        held = self._hold(hub, row.bundle)
+        try:
+            if held is None or held.spec_digest != row.spec:
+                raise EdgewiseError("its bundle's reference cannot be used")
+            data = msgspec.msgpack.decode(row.sketches, type=dict[str, bytes])
+            sketches = WindowSketches.decode(held.spec, data)
+        except (EdgewiseError, msgspec.DecodeError) as error:
+            log.debug("window %s %d/%d is not judged: %s", row.device_id, row.epoch, row.first, error)
+            return Seen(row.received_at, row.device_id, NO_BUNDLE, Summary.nothing())
+        counters = row.counters
+        summary = Summary.of(
+            sketches, int(counters.get("inferences", 0)), counters.get("labelled", 0), counters.get("correct", 0)
+        )
+        return Seen(row.received_at, row.device_id, row.bundle, summary)
+
+    def _kinds(self, hub: Hub, bundles: Iterable[str]) -> dict[str, Kind]:
+        found = {bundle: self._hold(hub, bundle) for bundle in set(bundles) - {NO_BUNDLE}}
+        return {bundle: held.kind for bundle, held in found.items() if held is not None}
+
+    def _hold(self, hub: Hub, bundle: str) -> Held | None:
+        """A bundle's spec and baseline, loaded once; None, said once, where they cannot be used."""
+        if bundle not in self._held:
+            try:
+                self._held[bundle] = self._load(hub, bundle)
+            except EdgewiseError as error:
+                log.warning("bundle %s cannot be judged: %s", bundle[:12], error)
+                self._held[bundle] = None
+            while len(self._held) > MAX_BASELINES:
+                self._held.popitem(last=False)
+        self._held.move_to_end(bundle)
+        return self._held[bundle]
+
+    def _load(self, hub: Hub, bundle: str) -> Held:
+        with hub.database.read() as session:
+            row = session.get(Bundle, (hub.tenant, bundle))
+        if row is None:
+            raise EdgewiseError("it is not registered")
+        spec = decode_json(hub.blobs.read(row.spec), SketchSpec)
+        reference = references.load(hub.blobs.path(row.reference), spec)
+        return Held(row.spec, spec, Kind(row.version, Baseline(reference, seed=int(bundle[:8], 16))))
+
+
+def _groups(hub: Hub, session: Session) -> dict[str, frozenset[str]]:
+    """Each named group's devices."""
+    found: dict[str, set[str]] = {}
+    chosen = select(Membership.group, Membership.device_id).where(Membership.tenant_id == hub.tenant)
+    for group, device in session.execute(chosen):
+        found.setdefault(group, set()).add(device)
+    return {group: frozenset(devices) for group, devices in found.items()}
+
+
+def _fleet(windows: Iterable[Seen]) -> dict[str, dict[str, Summary]]:
+    fleet: dict[str, dict[str, Summary]] = {}
+    for window in windows:
+        sums = fleet.setdefault(window.device, {})
+        sums[window.bundle] = sums[window.bundle] + window.summary if window.bundle in sums else window.summary
+    return fleet
+
+
+def _details(judged: Judged, words: str, windows: int, without: Sequence[str]) -> dict[str, Any]:
+    """What a Judgement row keeps beside its columns, as JSON; ``api.drift`` reads it."""
+    estimate = judged.estimate
+    return {
+        "words": words,
+        "effect": judged.effect,
+        "tests": [asdict(reading) for reading in judged.readings],
+        "estimated_accuracy": estimate.accuracy if estimate else None,
+        "estimated_low": estimate.low if estimate else None,
+        "estimated_high": estimate.high if estimate else None,
+        "reference_accuracy": estimate.reference if estimate else None,
+        "labelled": judged.labelled,
+        "labelled_accuracy": judged.correct / judged.labelled if judged.labelled else None,
+        "labels_p": judged.labels_p,
+        "explained_p": judged.explained_p,
+        "windows": windows,
+        "versions": list(judged.versions),
+        "bundles": judged.bundles,
+        "rest_without": list(without),
+    }
+
+
+tick = Monitor().tick
+"""The hub process's monitor, for its ticker."""

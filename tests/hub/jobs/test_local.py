@@ -1,0 +1,174 @@
+"""Jobs in real worker processes: done, failed in words, killed, orphaned, timed out."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+from sqlalchemy import select
+
+from edgewise_hub.api import schemas
+from edgewise_hub.hub import Hub
+from edgewise_hub.jobs import submit
+from edgewise_hub.jobs.local import LocalExecutor
+from edgewise_hub.jobs.tables import Job
+from edgewise_hub.learning import runs
+from edgewise_hub.learning.tables import TrainingRun
+from edgewise_hub.registry.tables import Bundle, Version
+from edgewise_hub.registry.versions import register
+
+RECIPE = Path(__file__).parent / "tiny_recipe.py"
+PATIENCE_S = 90.0
+
+
+def wait_for(what: str, condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {PATIENCE_S:.0f} s for {what}"
+        time.sleep(0.05)
+
+
+@contextmanager
+def working(hub: Hub, **options: float) -> Iterator[LocalExecutor]:
+    executor = LocalExecutor(hub, **options)  # type: ignore[arg-type]
+    executor.start()
+    try:
+        yield executor
+    finally:
+        executor.stop()
+
+
+def train(hub: Hub, **config: Any) -> str:
+    """A training run of the tiny recipe; returns its job's id."""
+    body = schemas.TrainingRunIn(model="tiny", recipe=hub.blobs.put_file(RECIPE), config=config)
+    with hub.database.write() as session:
+        run = runs.create(session, hub, body, time.time())
+    assert run.job_id is not None
+    return run.job_id
+
+
+def job(hub: Hub, identifier: str) -> Job:
+    with hub.database.read() as session:
+        return session.get_one(Job, (hub.tenant, identifier))
+
+
+def is_over(hub: Hub, identifier: str) -> bool:
+    return job(hub, identifier).state in ("done", "failed")
+
+
+def versions(hub: Hub) -> list[Version]:
+    with hub.database.read() as session:
+        return list(session.scalars(select(Version)))
+
+
+def test_train_and_compile_for_two_profiles(hub: Hub) -> None:
+    """From a recipe to bundles: what ``edgewise compile`` of a fresh model does."""
+    events = hub.events.subscribe()
+    with working(hub):
+        trained = train(hub, epochs=150)
+        wait_for("the training", lambda: is_over(hub, trained))
+        assert job(hub, trained).error is None
+        (version,) = versions(hub)
+        assert version.metrics["accuracy"] > 0.95
+        assert version.lineage["data"].keys() == {"train", "reference"}
+        assert version.lineage["environment"]["torch"]
+        assert hub.blobs.read(version.source["weights"])[8:9] == b"{"  # safetensors: a JSON header, never a pickle
+
+        profiles = ["linux-x86-64", "raspberry-pi-5"]
+        with hub.database.write() as session:
+            compiled = submit.compilation(session, hub, "tiny", version.version, profiles, time.time()).id
+        wait_for("the compilation", lambda: is_over(hub, compiled))
+    done = job(hub, compiled)
+    assert done.error is None and done.result is not None
+    assert [made["profile"] for made in done.result["bundles"]] == profiles
+    with hub.database.read() as session:
+        bundles = list(session.scalars(select(Bundle).order_by(Bundle.profile)))
+    assert [(made.profile, made.version) for made in bundles] == [(name, version.version) for name in profiles]
+    assert all(made.digest in hub.blobs and made.reference in hub.blobs for made in bundles)
+    told = {events.get_nowait() for _ in range(events.qsize())}
+    assert {("job", trained), ("job", compiled)} <= told
+    assert not list((hub.settings.data / "jobs").glob("*/"))  # nothing is left but logs
+
+
+def test_a_killed_worker_is_replaced_and_makes_one_version(hub: Hub, tmp_path: Path) -> None:
+    go_on = tmp_path / "go-on"
+    with working(hub) as executor:
+        held = train(hub, hold=str(go_on), epochs=1)
+        wait_for("the training to begin", lambda: job(hub, held).progress_text == "began")
+        (pid,) = executor.pids()
+        os.kill(pid, signal.SIGKILL)
+        wait_for("the job to be taken again", lambda: job(hub, held).attempts == 2)
+        go_on.touch()
+        wait_for("the training", lambda: is_over(hub, held))
+    assert job(hub, held).state == "done"
+    assert len(versions(hub)) == 1
+
+
+def test_a_worker_ends_with_its_hub_and_the_next_hub_finishes_the_job(hub: Hub, tmp_path: Path) -> None:
+    go_on = tmp_path / "go-on"
+    held = train(hub, hold=str(go_on), epochs=1)
+    code = (
+        "import sys, threading; from pathlib import Path; from edgewise_hub.settings import Settings;"
+        "from edgewise_hub.jobs.worker import open_hub; from edgewise_hub.jobs.local import LocalExecutor;"
+        "LocalExecutor(open_hub(Settings(data=Path(sys.argv[1])))).start(); threading.Event().wait()"
+    )
+    first = subprocess.Popen([sys.executable, "-c", code, str(hub.settings.data)])
+    try:
+        wait_for("the training to begin", lambda: job(hub, held).progress_text == "began")
+        (worker,) = psutil.Process(first.pid).children()
+    finally:
+        first.kill()
+        first.wait()
+    wait_for("the worker to end", lambda: not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE)
+    with hub.database.write() as session:  # a minute later
+        session.get_one(Job, (hub.tenant, held)).lease_until = time.time() - 1
+    go_on.touch()
+    with working(hub):
+        wait_for("the training", lambda: is_over(hub, held))
+    assert (job(hub, held).state, job(hub, held).attempts) == ("done", 2)
+    assert len(versions(hub)) == 1
+
+
+def test_a_job_that_never_ends_is_ended(hub: Hub, tmp_path: Path) -> None:
+    endless = train(hub, hold=str(tmp_path / "never"))
+    with working(hub, timeout_s=2.0):
+        wait_for("the job to be ended", lambda: is_over(hub, endless))
+    error = job(hub, endless).error
+    assert error is not None and error["code"] == "job-timeout"
+
+
+def test_failures_are_told_in_one_line_and_nothing_is_saved(hub: Hub) -> None:
+    with hub.database.write() as session:
+        source = {"kind": "onnx", "model": hub.blobs.put(b"no model"), "data": hub.blobs.put(b"no data")}
+        register(session, hub, "junk", source, {}, {}, "", 1.0)
+    with working(hub):
+        crashed = train(hub, fail="the recipe says no")
+        with hub.database.write() as session:
+            junk = submit.compilation(session, hub, "junk", 1, ["linux-x86-64"], time.time()).id
+        wait_for("two ends", lambda: is_over(hub, crashed) and is_over(hub, junk))
+    assert job(hub, crashed).error == {"code": "job-crashed", "detail": "ValueError: the recipe says no"}
+    junk_error = job(hub, junk).error
+    assert junk_error is not None and junk_error["code"] in ("bad-source", "bad-data")
+    assert [version.model for version in versions(hub)] == ["junk"]
+    assert b"the recipe says no" in (hub.settings.data / "jobs" / f"{crashed}.log").read_bytes()
+    runs.tick(hub, 2.0)
+    with hub.database.read() as session:
+        run = session.scalars(select(TrainingRun).where(TrainingRun.job_id == crashed)).one()
+    assert (run.state, run.reason) == ("failed", "job-crashed: ValueError: the recipe says no")
+
+
+def test_stopping_leaves_no_process_and_gives_the_job_back(hub: Hub, tmp_path: Path) -> None:
+    held = train(hub, hold=str(tmp_path / "never"))
+    with working(hub) as executor:
+        wait_for("the training to begin", lambda: job(hub, held).progress_text == "began")
+        (pid,) = executor.pids()
+    assert not psutil.pid_exists(pid)
+    assert (job(hub, held).state, job(hub, held).attempts) == ("queued", 0)
