@@ -64,15 +64,19 @@ def main() -> int:
 def tell(story: steps.Story, port: int) -> None:
     """The steps in order. Raises StepFailed at the first that went wrong."""
     teller = story.teller
-    teller.step(1, "The hub comes up, and three trainings of one recipe begin")
+    teller.step(1, "The hub comes up, and runs the recipe of the first version")
     steps.start_hub(story, port)
+    steps.train(story, 1)
     teller.step(2, "Twelve cameras enroll")
     steps.enroll_fleet(story)
     teller.step(3, "v1: trained, compiled for two profiles in one request, rolled out")
     steps.wait_for_version(story, 1)
+    steps.train(story, 2)
+    steps.feed_fleet(story)
     steps.roll_out(story, 1, first=True)
     teller.step(4, "v2: looks as good offline, and is bad live")
     steps.wait_for_version(story, 2)
+    steps.train(story, 3)
     steps.roll_out_bad(story, 2, back_to=1)
     teller.step(5, "v3: better, by canary to everyone")
     steps.wait_for_version(story, 3)

@@ -95,9 +95,13 @@ def enroll_fleet(story: Story) -> None:
         return (count if count == len(story.devices) else None), f"{count} of {len(story.devices)}"
 
     story.teller.wait("cameras come online", online, 60, story.check)
-    story.teller.say(
-        f"{len(story.devices)} cameras in {len(DISTRICTS)} districts are online, each at {RATE:.0f} pictures a second."
-    )
+    story.teller.say(f"{len(story.devices)} cameras in {len(DISTRICTS)} districts are online.")
+
+
+def feed_fleet(story: Story) -> None:
+    """The applications beside the agents begin to take pictures."""
+    story.cameras = story.processes.cameras(story.feeds, RATE)
+    story.teller.say(f"Each camera takes {RATE:.0f} pictures a second, and later hears the true label of half of them.")
 
 
 def wait_for_version(story: Story, version: int) -> None:

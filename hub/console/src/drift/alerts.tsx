@@ -1,0 +1,46 @@
+// Alerts of a model: the open ones first.
+
+import { useAll } from "../api/resource";
+import type { Alert } from "../api/types";
+import { Mark, stateWords } from "../parts/marks";
+import { Trouble } from "../parts/notices";
+import { Section } from "../parts/page";
+import { Time } from "../parts/time";
+
+const MOST = 8;
+
+export function Alerts({ model }: { model: string }) {
+  const { data, error } = useAll<Alert>("/alerts", ["alert"]);
+  const alerts = data?.filter((alert) => alert.model === model) ?? [];
+  const open = alerts.filter((alert) => alert.closed_at === null);
+  const closed = alerts.filter((alert) => alert.closed_at !== null);
+  return (
+    <Section title="Alerts">
+      <Trouble error={error} />
+      {data && open.length === 0 && <p className="muted">No open alert.</p>}
+      {alerts.length > 0 && (
+        <ul className="alerts" aria-label="Alerts">
+          {[...open, ...closed].slice(0, MOST).map((alert) => (
+            <AlertLine key={alert.id} alert={alert} />
+          ))}
+        </ul>
+      )}
+    </Section>
+  );
+}
+
+function AlertLine({ alert }: { alert: Alert }) {
+  const state = alert.closed_at === null ? "open" : "closed";
+  return (
+    <li className={`alert ${state}`}>
+      <Mark state={state} />
+      <p>
+        {alert.group && <b>{alert.group}: </b>}
+        {alert.summary}
+      </p>
+      <span className="muted">
+        {stateWords(state)} <Time at={alert.closed_at ?? alert.opened_at} />
+      </span>
+    </li>
+  );
+}
