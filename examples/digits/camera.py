@@ -1,8 +1,8 @@
 """The application beside each agent: a camera that sends its pictures to the agent on this machine, as a meter's would.
 
-One process plays several cameras, a thread each, over connections that are kept. Each camera replays the test pictures,
-dark frames among them, in a seeded order of its own: the same mix everywhere. A camera that has slipped sees them
-turned and dimmed.
+One process plays several cameras, a thread each, over connections that are kept. Each camera replays the held-out
+pictures, dark frames among them, in a seeded order of its own: the same mix everywhere. A camera that has slipped sees
+them turned and dimmed.
 
 Rules that hold here:
 - an agent that is away, restarts or answers 503 costs a picture, never the camera: it is counted as failed;
@@ -28,7 +28,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
-from digits import DATA, DataMissing, Images, Labels, load, rotate_and_dim, with_dark_frames
+from digits import DATA, DataMissing, Images, Labels, live, rotate_and_dim
 
 TIMEOUT_S = 5.0
 PAUSE_S = 0.5
@@ -143,12 +143,11 @@ def main() -> int:
     parser.add_argument("--report-every", type=float, default=5.0, help="seconds between lines of counts (5)")
     options = parser.parse_args()
     try:
-        images, labels = load("test", options.data)
+        images, labels = live(options.data)
         cameras = {entry["name"]: Camera(**entry) for entry in json.loads(options.cameras.read_text())}
     except (DataMissing, OSError, ValueError, KeyError, TypeError) as error:
         print(f"camera: {error}", file=sys.stderr)
         return 2
-    images = with_dark_frames(images)
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     signal.signal(signal.SIGINT, lambda *_: stop.set())

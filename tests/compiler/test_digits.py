@@ -46,6 +46,18 @@ def trained(config: dict[str, Any], folder: Path) -> RecipeSource:
     return RecipeSource(EXAMPLE / "recipe.py", folder / "weights.safetensors", config)
 
 
+def test_the_fleet_sees_what_was_neither_trained_on_nor_in_the_reference(digits) -> None:
+    recipe, config = load_recipe(EXAMPLE / "recipe.py"), {**digits.version_config(3), "pictures": 60_000}
+
+    def pictures(images: Any) -> list[bytes]:
+        return [image.tobytes() for image in images if image.any()]
+
+    trained_on, reference = (set(pictures(load_split(recipe, split, config)[0])) for split in ("train", "reference"))
+    seen = pictures(digits.live()[0])
+    assert len(seen) == 9_900, "one in 100 was taken in the dark"
+    assert not trained_on & set(seen) and not reference & set(seen) and not trained_on & reference
+
+
 def test_the_bad_version_passes_offline_and_fails_live(digits, compiled, elsewhere, tmp_path: Path) -> None:
     images, labels = digits.load("test")
     live, labels = digits.with_dark_frames(images)[:2000], labels[:2000]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import tempfile
 import threading
@@ -52,7 +53,7 @@ def main() -> int:
                     f"Logs: {story.processes.logs}" if options.data else "Logs: use --data DIR to keep them"
                 )
             story.processes.stop()
-        left = [p.pid for p in psutil.process_iter(["cmdline"]) if str(folder) in " ".join(p.info["cmdline"] or [])]
+        left = left_behind(folder.resolve())
         if left and not failure:
             failure = f"processes left behind: {left}"
         if options.json:
@@ -146,6 +147,16 @@ def memory(story: steps.Story) -> dict[str, float]:
         "supervisor_mb": round(sorted(supervisors)[len(supervisors) // 2], 1),
         "serve_child_mb": round(sorted(children)[len(children) // 2], 1),
     }
+
+
+def left_behind(folder: Path) -> list[int]:
+    """Processes that still work in the story's folder."""
+    ours = {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}
+    return [
+        process.pid
+        for process in psutil.process_iter(["cmdline"])
+        if process.pid not in ours and any(str(folder) in part for part in process.info["cmdline"] or [])
+    ]
 
 
 def stay(story: steps.Story) -> None:

@@ -364,9 +364,12 @@ class PanelReading(BaseModel):
 
 
 class JudgementOut(BaseModel):
-    """One group over one span. ``verdict``: quiet, drift (virtual: not estimated to harm), harmful (estimated to
-    harm), label-shift, wait (too little seen). ``alpha``: the false-alarm rate of this judgement; ``effect``: how large,
-    as the distance in units of the reference's spread; accuracies are shares, with a 95% interval where estimated."""
+    """One group over one span.
+
+    ``verdict``: quiet, drift (virtual: not estimated to harm), harmful (estimated to harm), label-shift, wait (too
+    little seen). ``alpha``: the false-alarm rate of this judgement. ``effect``: how large, as the distance in units of
+    the reference's spread. Accuracies are shares, with a 95% interval where estimated.
+    """
 
     model: str
     group: str

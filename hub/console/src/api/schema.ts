@@ -1133,9 +1133,11 @@ export interface components {
         };
         /**
          * JudgementOut
-         * @description One group over one span. ``verdict``: quiet, drift (virtual: not estimated to harm), harmful (estimated to
-         *     harm), label-shift, wait (too little seen). ``alpha``: the false-alarm rate of this judgement; ``effect``: how large,
-         *     as the distance in units of the reference's spread; accuracies are shares, with a 95% interval where estimated.
+         * @description One group over one span.
+         *
+         *     ``verdict``: quiet, drift (virtual: not estimated to harm), harmful (estimated to harm), label-shift, wait (too
+         *     little seen). ``alpha``: the false-alarm rate of this judgement. ``effect``: how large, as the distance in units of
+         *     the reference's spread. Accuracies are shares, with a 95% interval where estimated.
          */
         JudgementOut: {
             /** Alpha */
