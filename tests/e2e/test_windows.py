@@ -84,13 +84,14 @@ def test_a_window_that_the_broker_lost_after_its_puback_is_sent_again(new_world,
     world.roll_out(good)
     serve_a_while(world, models, camera, 3, seed=1)
     broker = world.broker()
-    world.hub.kill()  # the broker lives on, takes windows and answers PUBACK
+    world.hub.suspend()  # the broker lives on, takes windows and answers PUBACK
     serve_a_while(world, models, camera, 5, seed=2)
     waiting = spooled(camera)
     assert waiting, "the spool was trimmed by a PUBACK"
     broker.kill()
     for store in (world.data / "broker").glob("*.db*"):
         store.unlink()  # and all that it had taken is lost
+    world.hub.kill()
     world.start_hub()
     last = camera.sequence()
     world.until(

@@ -68,6 +68,10 @@ class Process:
         out = (self.folder / f"{self.name}.out").read_text()
         return [json.loads(line) for line in out.splitlines(keepends=True) if line.endswith("\n") and line[0] == "{"]
 
+    def suspend(self) -> None:
+        """SIGSTOP: it lives and does nothing."""
+        self.process.send_signal(signal.SIGSTOP)
+
     def kill(self) -> None:
         """kill -9 of this one process (not of its children), and wait for it."""
         self.process.kill()
