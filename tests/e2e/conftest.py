@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import importlib.util
 import sys
 from collections.abc import Callable, Iterator
@@ -36,9 +37,20 @@ GOOD, LARGE, GIVES_NAN, CRASHES = VERSIONS
 
 
 @pytest.fixture(scope="session")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def template(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
     """A hub's folder with model ``clusters``, versions as in VERSIONS, compiled for two profiles."""
-    folder = tmp_path_factory.mktemp("template")
+    base = tmp_path_factory.getbasetemp()
+    folder = (base if worker_id == "master" else base.parent) / "template"
+    folder.mkdir(exist_ok=True)
+    with (folder / "lock").open("w") as lock:  # one of pytest's workers makes it for all
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "made").exists():
+            _make(folder)
+            (folder / "made").touch()
+    return folder / "hub"
+
+
+def _make(folder: Path) -> None:
     with worlds.world(folder) as world:
         world.start_hub()
         jobs = []
@@ -49,7 +61,6 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for job in jobs:
             done = world.client.jobs.wait(job.id)
             assert done.state == "done", done.error
-    return world.data
 
 
 @pytest.fixture

@@ -268,6 +268,7 @@ def world(folder: Path, template: Path | None = None, **settings: float) -> Iter
     made = World(folder, **settings)
     if template:
         shutil.copytree(template, made.data, copy_function=shutil.copy2)
+        (made.data / "broker" / "port").unlink()  # worlds may run side by side
     try:
         yield made
     finally:

@@ -35,7 +35,7 @@ function AlertLine({ alert }: { alert: Alert }) {
     <li className={`alert ${state}`}>
       <Mark state={state} />
       <p>
-        {alert.group && <b>{alert.group}: </b>}
+        {alert.group && !alert.summary.includes(alert.group) && <b>{alert.group}: </b>}
         {alert.summary}
       </p>
       <span className="muted">

@@ -17,6 +17,11 @@ export interface Ranges {
   accuracy: [number, number];
 }
 
+/** Diameter of a point in CSS pixels: many judgements get small ones, so that they stay points. */
+function pointSize(judgements: number): number {
+  return judgements > 120 ? 3.5 : judgements > 60 ? 5 : 7;
+}
+
 export function evidenceData(series: EvidenceSeries): uPlot.AlignedData {
   return [series.at, series.evidence, series.line, series.alarm];
 }
@@ -25,9 +30,11 @@ export function evidenceOptions(
   palette: Palette,
   ranges: Ranges,
   alpha: number,
+  judgements: number,
   sync: string,
   shared: Shared,
 ): PlotOptions {
+  const size = pointSize(judgements);
   return {
     ...shared(palette, sync, ranges),
     scales: { x: { time: true, range: () => ranges.time }, y: { range: () => [0, ranges.evidenceTop] } },
@@ -37,9 +44,9 @@ export function evidenceOptions(
     ],
     series: [
       {},
-      { stroke: palette.accent, width: 2, points: { show: true, size: 4, fill: palette.accent } },
+      { stroke: palette.accent, width: 2, points: { show: true, size: Math.min(4, size - 1), fill: palette.accent } },
       { stroke: palette.bad, width: 1.5, dash: [6, 4], points: { show: false } },
-      { stroke: palette.bad, width: 0, points: { show: true, size: 7, fill: palette.bad } },
+      { stroke: palette.bad, width: 0, points: { show: true, size, fill: palette.bad } },
     ],
     hooks: {
       drawAxes: [(plot) => washAbove(plot, palette, alpha)],
@@ -49,23 +56,30 @@ export function evidenceOptions(
 }
 
 export function accuracyData(series: AccuracySeries): uPlot.AlignedData {
-  return [series.at, series.reference, series.high, series.low, series.estimated, series.labelled];
+  return [series.at, series.labelled, series.reference, series.high, series.low, series.estimated];
 }
 
-export function accuracyOptions(palette: Palette, ranges: Ranges, sync: string, shared: Shared): PlotOptions {
+/** The labelled accuracy lies undermost, so that its points hide no line. */
+export function accuracyOptions(
+  palette: Palette,
+  ranges: Ranges,
+  judgements: number,
+  sync: string,
+  shared: Shared,
+): PlotOptions {
   return {
     ...shared(palette, sync, ranges),
     scales: { x: { time: true, range: () => ranges.time }, y: { range: () => ranges.accuracy } },
     axes: [timeAxis(palette), { ...valueAxis(palette), values: (_, ticks) => ticks.map(wholePercent) }],
     series: [
       {},
+      { stroke: palette.ink, width: 0, points: { show: true, size: pointSize(judgements), fill: palette.ink } },
       { stroke: palette.muted, width: 1.5, dash: [6, 4], points: { show: false } },
       { stroke: palette.accent, width: 0.5, points: { show: false } },
       { stroke: palette.accent, width: 0.5, points: { show: false } },
       { stroke: palette.accent, width: 2, points: { show: false } },
-      { stroke: palette.ink, width: 0, points: { show: true, size: 7, fill: palette.ink } },
     ],
-    bands: [{ series: [2, 3], fill: palette.accentWash }],
+    bands: [{ series: [3, 4], fill: palette.accentWash }],
   };
 }
 

@@ -58,7 +58,7 @@ function Charts({ group, ranges }: { group: DriftGroup; ranges: Ranges }) {
   const evidence = useMemo(() => evidenceData(evidenceSeries(history)), [history]);
   const accuracy = useMemo(() => accuracyData(accuracySeries(history)), [history]);
   const shared = useMemo(() => sharedOptions(setPointed), []);
-  const revision = JSON.stringify([ranges, alpha]);
+  const revision = JSON.stringify([ranges, alpha, history.length]);
   const at = pointed === null ? undefined : history[pointed];
   return (
     <div>
@@ -70,7 +70,7 @@ function Charts({ group, ranges }: { group: DriftGroup; ranges: Ranges }) {
         height={168}
         data={evidence}
         revision={revision}
-        options={(palette) => evidenceOptions(palette, ranges, alpha, sync, shared)}
+        options={(palette) => evidenceOptions(palette, ranges, alpha, history.length, sync, shared)}
       />
       <h3 className="plot-title">
         Accuracy{" "}
@@ -84,7 +84,7 @@ function Charts({ group, ranges }: { group: DriftGroup; ranges: Ranges }) {
         height={118}
         data={accuracy}
         revision={revision}
-        options={(palette) => accuracyOptions(palette, ranges, sync, shared)}
+        options={(palette) => accuracyOptions(palette, ranges, history.length, sync, shared)}
       />
       <p className="plot-reading" aria-hidden="true">
         {at ? pointWords(at) : "Point at a chart to read a judgement."}

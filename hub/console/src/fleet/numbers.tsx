@@ -20,12 +20,13 @@ export function Numbers({ devices }: { devices: readonly Device[] | undefined })
       </Figure>
       <Figure title="Online" value={enrolled ? whole(enrolled.filter((device) => device.online).length) : "–"}>
         {system && (system.broker_connected ? "broker connected" : <span className="tone-bad">broker cut off</span>)}
+        {system && `, hub ${system.version}`}
       </Figure>
       <Figure title="Windows heard" value={system ? whole(system.windows) : "–"}>
         {system && (system.windows > 0 ? `${bytes(system.window_bytes / system.windows)} each` : "none yet")}
       </Figure>
       <Figure title="Sent in bundles" value={system ? bytes(system.blob_bytes_sent) : "–"}>
-        {system && `hub ${system.version}`}
+        {system && "in blocks, over MQTT"}
       </Figure>
       <li className="figure wide">
         <span className="figure-title">Versions served</span>

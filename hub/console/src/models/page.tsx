@@ -48,7 +48,7 @@ export function ModelPage({ name }: { name: string }) {
         </Section>
         <Section
           title="Training runs"
-          note="A challenger replaces the champion only where it is better on the new slice and not worse on the old."
+          note="A challenger replaces the champion only where it is better on the new slice and loses next to nothing on the old."
         >
           {ours && <TrainingRuns runs={ours} />}
         </Section>

@@ -23,9 +23,10 @@ test("what was not measured is said, and an unknown report is no error", () => {
 });
 
 test("metrics are read however deep, shares as percent", () => {
-  expect(figures({ accuracy: 0.9702, loss: 0.1234, new: { accuracy: 0.5 }, note: "", list: [1] })).toEqual([
+  expect(figures({ accuracy: 0.9702, loss: 0.1234, new: { accuracy: 0.5, n: 121 }, note: "", list: [1] })).toEqual([
     ["accuracy", "97.0%"],
     ["loss", "0.123"],
     ["new accuracy", "50.0%"],
+    ["new samples", "121"],
   ]);
 });

@@ -43,7 +43,7 @@ export function beforeAfter(report: BundleReport): string {
 /** The figures of a version's metrics, in words: nested ones as "slice accuracy". */
 export function figures(metrics: Record<string, unknown>, prefix = ""): [string, string][] {
   return Object.entries(metrics).flatMap(([key, value]): [string, string][] => {
-    const name = prefix ? `${prefix} ${words(key)}` : words(key);
+    const name = words(prefix ? `${prefix} ${key}` : key).replace(/(^| )n$/, "$1samples");
     const amount = finite(value);
     if (amount !== undefined) return [[name, figure(key, amount)]];
     if (typeof value === "string" && value) return [[name, value]];

@@ -16,7 +16,7 @@ export function LimitBar({ value, limit, tone }: { value: number; limit: number;
   const { fill, tick } = barScale(value, limit);
   return (
     <span className={`limit-bar tone-${tone}`} aria-hidden="true">
-      <span className="limit-bar-fill" style={{ width: `${fill}%` }} />
+      {fill > 0 && <span className="limit-bar-fill" style={{ width: `${fill}%` }} />}
       <span className="limit-bar-tick" style={{ left: `${tick}%` }} />
     </span>
   );

@@ -18,6 +18,7 @@ export const MARKS = {
   revoked: ["off", "square"],
   none: ["off", "dot"],
   waiting: ["off", "dot"],
+  "not-reached": ["off", "dot"],
   running: ["info", "half"],
   paused: ["warn", "pause"],
   completed: ["ok", "check"],
@@ -43,6 +44,7 @@ export type StateName = keyof typeof MARKS;
 const WORDS: Partial<Record<StateName, string>> = {
   none: "no model",
   "rolled-back": "rolled back",
+  "not-reached": "not reached",
   "label-shift": "label shift",
   harmful: "harmful drift",
   wait: "waiting for evidence",

@@ -1,4 +1,5 @@
-// The head of a page: its title, which takes the focus when the reader comes to the page, and what stands beside it.
+// The head of a page: its title, which takes the focus when the reader comes to the page from another one (in a document
+// just opened the focus stays before the skip link), and what stands beside it.
 
 import { useEffect, useRef, type ReactNode } from "react";
 
@@ -19,7 +20,7 @@ export function Page({ title, beside, actions, back, children }: PageProps) {
     document.title = `${title} · Edgewise`;
   }, [title]);
   useEffect(() => {
-    heading.current?.focus({ preventScroll: true });
+    if (navigator.userActivation.hasBeenActive) heading.current?.focus({ preventScroll: true });
     window.scrollTo(0, 0);
   }, []);
   return (

@@ -2,7 +2,6 @@
 
 import { useAll } from "../api/resource";
 import type { Rollout } from "../api/types";
-import { whole } from "../format";
 import { State } from "../parts/marks";
 import { Command, Empty, Loading, Trouble } from "../parts/notices";
 import { Page } from "../parts/page";
@@ -10,7 +9,7 @@ import { Table, type Column } from "../parts/table";
 import { Time } from "../parts/time";
 import { to } from "../routing";
 import { Rail } from "./rail";
-import { targetWords, versionsWords } from "./words";
+import { reachedWords, targetWords, versionsWords, whyWords } from "./words";
 
 const COLUMNS: readonly Column<Rollout>[] = [
   {
@@ -23,13 +22,9 @@ const COLUMNS: readonly Column<Rollout>[] = [
   },
   { title: "State", cell: (rollout) => <State state={rollout.state} /> },
   { title: "To", cell: (rollout) => targetWords(rollout.group) },
-  { title: "Stages", cell: (rollout) => <Rail stages={rollout.stages} small /> },
-  {
-    title: "Confirmed",
-    cell: (rollout) => `${whole(rollout.devices_confirmed)} of ${whole(rollout.devices_total)}`,
-    numeric: true,
-  },
-  { title: "Why", cell: (rollout) => <span className="why">{rollout.reason}</span> },
+  { title: "Stages", cell: (rollout) => <Rail rollout={rollout} small /> },
+  { title: "Devices", cell: reachedWords },
+  { title: "Why", cell: (rollout) => <span className="why">{whyWords(rollout)}</span> },
   { title: "Changed", cell: (rollout) => <Time at={rollout.updated_at} /> },
 ];
 

@@ -2,11 +2,11 @@
 
 import { refresh, useOne } from "../api/resource";
 import type { RolloutDetail, RolloutDevice } from "../api/types";
-import { count, whole } from "../format";
+import { count } from "../format";
 import { countStates } from "../fleet/state";
 import { Dots } from "../parts/dots";
 import { Legend } from "../parts/legend";
-import { Badge, State, stateWords } from "../parts/marks";
+import { Badge, State, stateWords, type StateName } from "../parts/marks";
 import { Empty, Loading, Trouble } from "../parts/notices";
 import { Page, Section } from "../parts/page";
 import { Table, type Column } from "../parts/table";
@@ -16,7 +16,7 @@ import { Actions } from "./actions";
 import { Gates } from "./gates";
 import { Rail } from "./rail";
 import { Timeline } from "./timeline";
-import { DEVICE_STATES, targetWords, versionsWords } from "./words";
+import { DEVICE_STATES, reachedWords, shownState, targetWords, versionsWords, whyWords } from "./words";
 
 export function RolloutPage({ id }: { id: string }) {
   const path = `/rollouts/${encodeURIComponent(id)}`;
@@ -40,11 +40,10 @@ function Details({ rollout }: { rollout: RolloutDetail }) {
     <>
       <div className={`card verdict tone-${rollout.state === "rolled-back" ? "bad" : "plain"}`}>
         <p className="verdict-words" role="status" aria-label="Why">
-          {rollout.reason || "Nothing has been decided yet."}
+          {whyWords(rollout)}
         </p>
         <p className="muted">
-          To {targetWords(rollout.group)}: {whole(rollout.devices_confirmed)} of{" "}
-          {count(rollout.devices_total, "device")} confirmed. Started <Time at={rollout.created_at} />
+          To {targetWords(rollout.group)}: {reachedWords(rollout)}. Started <Time at={rollout.created_at} />
           {rollout.deadline_at !== null && rollout.state === "running" && (
             <>
               , this stage's deadline is <Time at={rollout.deadline_at} />
@@ -52,7 +51,7 @@ function Details({ rollout }: { rollout: RolloutDetail }) {
           )}
           .
         </p>
-        <Rail stages={rollout.stages} paused={rollout.state === "paused"} />
+        <Rail rollout={rollout} />
       </div>
       <div className="columns wide-left">
         <div>
@@ -77,7 +76,10 @@ function gatesNote(rollout: RolloutDetail): string {
     : "As they stood at the last decision.";
 }
 
-const COLUMNS: readonly Column<RolloutDevice>[] = [
+/** A device, its state as it is shown. */
+type Shown = Omit<RolloutDevice, "state"> & { state: StateName };
+
+const COLUMNS: readonly Column<Shown>[] = [
   { title: "Device", cell: (device) => <a href={to("fleet", device.device)}>{device.device}</a> },
   { title: "State", cell: (device) => <State state={device.state} /> },
   { title: "Stage", cell: (device) => device.stage + 1, numeric: true },
@@ -86,7 +88,9 @@ const COLUMNS: readonly Column<RolloutDevice>[] = [
 ];
 
 function Devices({ rollout }: { rollout: RolloutDetail }) {
-  const devices = [...rollout.devices].sort((a, b) => a.stage - b.stage || a.draw - b.draw);
+  const devices = rollout.devices
+    .map((device): Shown => ({ ...device, state: shownState(device.state, rollout.state) }))
+    .sort((a, b) => a.stage - b.stage || a.draw - b.draw);
   const stages = rollout.stages.map((stage) => ({
     stage,
     drawn: devices.filter((each) => each.stage === stage.index),

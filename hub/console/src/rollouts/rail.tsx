@@ -1,22 +1,21 @@
 // The stages of a rollout, in order, with what became of each.
 
-import type { RolloutStage } from "../api/types";
+import type { Rollout } from "../api/types";
 import { count } from "../format";
-import { Mark, stateWords, type StateName } from "../parts/marks";
+import { Mark, stateWords } from "../parts/marks";
+import { shownState } from "./words";
 
 interface RailProps {
-  stages: readonly RolloutStage[];
+  rollout: Rollout;
   /** Shapes alone, for a row of a table. */
   small?: boolean;
-  /** The rollout is paused: its running stage says so. */
-  paused?: boolean;
 }
 
-export function Rail({ stages, small = false, paused = false }: RailProps) {
+export function Rail({ rollout, small = false }: RailProps) {
   return (
     <ol className={small ? "rail small" : "rail"} aria-label="Stages">
-      {stages.map((stage) => {
-        const state: StateName = paused && stage.state === "running" ? "paused" : stage.state;
+      {rollout.stages.map((stage) => {
+        const state = shownState(stage.state, rollout.state);
         return (
           <li
             key={stage.index}

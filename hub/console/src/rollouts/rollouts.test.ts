@@ -2,7 +2,8 @@ import { expect, test } from "vitest";
 
 import { barScale } from "../parts/bar";
 import { DEFAULT_GATES, readGates } from "./gate-values";
-import { gateFigure, PRESETS } from "./words";
+import type { Rollout } from "../api/types";
+import { decisionWords, gateFigure, PRESETS, reachedWords, shownState, whyWords } from "./words";
 
 test("the bar holds value and limit, also at zero and far beyond", () => {
   expect(barScale(0, 0)).toEqual({ fill: 0, tick: 0 });
@@ -36,4 +37,28 @@ test("each gate speaks in its own unit", () => {
 
 test("every preset ends at everybody", () => {
   for (const preset of PRESETS) expect(preset.stages.at(-1)).toEqual({ percent: 100 });
+});
+
+test("nothing waits for a rollout that is over", () => {
+  expect(shownState("waiting", "running")).toBe("waiting");
+  expect(shownState("waiting", "rolled-back")).toBe("not-reached");
+  expect(shownState("running", "paused")).toBe("paused");
+  const rollout = { state: "running", to_version: 2, devices_confirmed: 1, devices_total: 12 } as Rollout;
+  expect(reachedWords(rollout)).toBe("1 of 12 devices confirmed");
+  expect(reachedWords({ ...rollout, state: "completed" })).toBe("1 of 12 devices on v2 now");
+});
+
+test("why: the failed gates by name, else those it waits for, else the hub's words", () => {
+  const gate = { value: null, limit: null, n: 0 };
+  const gates = [
+    { ...gate, gate: "errors", state: "wait", words: "0 of 5" },
+    { ...gate, gate: "mix", state: "fail", words: "far off" },
+  ] satisfies Rollout["gates"];
+  const why = { state: "rolled-back", reason: "mix: far off", gates } as const;
+  expect(whyWords(why)).toBe("Prediction mix: far off");
+  expect(whyWords({ ...why, state: "running" })).toBe("waiting for errors");
+  expect(whyWords({ ...why, state: "aborted", reason: "aborted by hand" })).toBe("aborted by hand");
+  const event = { at: 0, stage: 0, reason: "long", gates };
+  expect(decisionWords({ ...event, decision: "hold" })).toBe("waiting for errors");
+  expect(decisionWords({ ...event, decision: "stop" })).toBe("long");
 });

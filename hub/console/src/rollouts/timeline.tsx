@@ -4,6 +4,7 @@ import type { RolloutEvent } from "../api/types";
 import { Mark, type StateName } from "../parts/marks";
 import { Time } from "../parts/time";
 import { GateLines } from "./gates";
+import { decisionWords } from "./words";
 
 const LOOKS: Record<RolloutEvent["decision"], StateName> = {
   start: "running",
@@ -32,7 +33,7 @@ export function Timeline({ events }: { events: readonly RolloutEvent[] }) {
                 stage {event.stage + 1}, <Time at={event.at} />
               </span>
             </p>
-            <p>{event.reason}</p>
+            <p>{decisionWords(event)}</p>
             {event.gates.length > 0 && (
               <details>
                 <summary>Evidence</summary>

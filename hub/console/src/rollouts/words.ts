@@ -1,7 +1,7 @@
 // A rollout, its gates and its stages in words. Pure.
 
-import type { GateReading, Rollout, RolloutDevice, StageIn } from "../api/types";
-import { number, percent, version } from "../format";
+import type { GateReading, Rollout, RolloutDevice, RolloutEvent, RolloutStage, StageIn } from "../api/types";
+import { count, number, percent, version, whole } from "../format";
 import type { StateName } from "../parts/marks";
 
 export const GATE_TITLES: Record<GateReading["gate"], string> = {
@@ -42,15 +42,52 @@ export function targetWords(group: string | null): string {
   return group ?? "every device";
 }
 
-export const DEVICE_STATES: readonly RolloutDevice["state"][] = [
+export const DEVICE_STATES: readonly StateName[] = [
   "confirmed",
   "trial",
   "downloading",
   "pending",
   "waiting",
+  "not-reached",
   "failed",
   "rolled-back",
-] satisfies readonly StateName[];
+];
+
+function ended(state: Rollout["state"]): boolean {
+  return state !== "running" && state !== "paused";
+}
+
+/** A stage or a device as the state of its rollout lets it be told: nothing waits for a rollout that is over. */
+export function shownState(state: RolloutStage["state"] | RolloutDevice["state"], rollout: Rollout["state"]): StateName {
+  if (state === "waiting" && ended(rollout)) return "not-reached";
+  return state === "running" && rollout === "paused" ? "paused" : state;
+}
+
+/** How many are there: "3 of 12 devices confirmed"; of a rollout that is over, how many serve its version still. */
+export function reachedWords(rollout: Rollout): string {
+  const share = `${whole(rollout.devices_confirmed)} of ${count(rollout.devices_total, "device")}`;
+  return ended(rollout.state) ? `${share} on ${version(rollout.to_version)} now` : `${share} confirmed`;
+}
+
+/** Why a rollout stands where it stands: the failed gates, else those it waits for, else the hub's own words. */
+export function whyWords(rollout: Pick<Rollout, "state" | "reason" | "gates">): string {
+  const failed = rollout.gates.filter((gate) => gate.state === "fail");
+  if (rollout.state === "rolled-back" && failed.length > 0) {
+    return failed.map((gate) => `${GATE_TITLES[gate.gate]}: ${gate.words}`).join("; ");
+  }
+  return (rollout.state === "running" && waitingWords(rollout.gates)) || rollout.reason || "nothing decided yet";
+}
+
+/** What a decision said: of a hold only which gates it waited for, since the evidence stands below it. */
+export function decisionWords(event: RolloutEvent): string {
+  return (event.decision === "hold" && waitingWords(event.gates)) || event.reason;
+}
+
+/** "waiting for installs, errors", or "". */
+function waitingWords(gates: readonly GateReading[]): string {
+  const waiting = gates.filter((gate) => gate.state === "wait").map((gate) => GATE_TITLES[gate.gate].toLowerCase());
+  return waiting.length > 0 ? `waiting for ${waiting.join(", ")}` : "";
+}
 
 export interface Preset {
   name: string;
