@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from edgewise.profile import Profile
+from edgewise.profile import Profile, load_all
 from edgewise_hub.blobs import Blobs
 from edgewise_hub.database import TENANT, Database
 from edgewise_hub.events import Events
@@ -42,3 +43,15 @@ class Hub:
     broker_url: str = ""
     accounts: Accounts | None = None
     blob_bytes_sent: int = 0
+
+    @classmethod
+    def open(cls, settings: Settings) -> Hub:
+        """The shared parts, from the settings; nothing is started. Raises ProfileError."""
+        return cls(
+            settings=settings,
+            database=Database(settings.database_url),
+            blobs=Blobs(settings.data / "blobs"),
+            signer=Signer.load_or_create(settings.data / "signing.key"),
+            profiles=load_all(settings.profiles),
+            started_at=time.time(),
+        )

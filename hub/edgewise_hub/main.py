@@ -28,14 +28,11 @@ import uvicorn
 from fastapi import FastAPI
 from sqlalchemy import select
 
-from edgewise import profile
 from edgewise.errors import EdgewiseError
 from edgewise_hub import migrations
 from edgewise_hub.api.app import create_app
 from edgewise_hub.api.auth import create_token
 from edgewise_hub.api.tables import ApiToken
-from edgewise_hub.blobs import Blobs
-from edgewise_hub.database import Database
 from edgewise_hub.fleet import desired, devices
 from edgewise_hub.hub import Hub
 from edgewise_hub.jobs.local import LocalExecutor
@@ -49,7 +46,6 @@ from edgewise_hub.mqtt.mosquitto import Mosquitto
 from edgewise_hub.mqtt.receive import Receiver
 from edgewise_hub.rollouts import controller
 from edgewise_hub.settings import Settings
-from edgewise_hub.signing import Signer
 
 log = logging.getLogger(__name__)
 
@@ -84,7 +80,7 @@ def serve(settings: Settings, ready: Callable[[Ready], None]) -> None:
         stack.enter_context(_lock(settings.data))
         listener = stack.enter_context(_listen(settings.host, settings.port))
         settings = dataclasses.replace(settings, port=listener.getsockname()[1])
-        hub = open_hub(settings)
+        hub = Hub.open(settings)
         stack.callback(hub.database.close)
         migrations.upgrade(hub.database)
         token = _operator_token(hub)
@@ -98,18 +94,6 @@ def serve(settings: Settings, ready: Callable[[Ready], None]) -> None:
         server = _Server(create_app(hub), hub, lambda: ready(_announce(stack, settings, token)))
         stop.ends(server)
         server.run(sockets=[listener])
-
-
-def open_hub(settings: Settings) -> Hub:
-    """The shared parts, from the settings; nothing is started. Raises ProfileError."""
-    return Hub(
-        settings=settings,
-        database=Database(settings.database_url),
-        blobs=Blobs(settings.data / "blobs"),
-        signer=Signer.load_or_create(settings.data / "signing.key"),
-        profiles=profile.load_all(settings.profiles),
-        started_at=time.time(),
-    )
 
 
 def handlers(hub: Hub) -> dict[str, Handler]:

@@ -408,10 +408,10 @@ class MiniHub:
 
 
 class AgentProcess:
-    """``edgewise-agent run`` as a real process."""
+    """``edgewise-agent run`` as a real process, of this Python or another."""
 
-    def __init__(self, data: Path, key: HubKey, broker_url: str) -> None:
-        self.data = data
+    def __init__(self, data: Path, key: HubKey, broker_url: str, python: str = sys.executable) -> None:
+        self.data, self.python = data, python
         self.lines: queue.Queue[dict[str, Any]] = queue.Queue()
         self.url = ""
         self.port = free_port()
@@ -424,7 +424,7 @@ class AgentProcess:
         self.lines = queue.Queue()
         log = (self.data / "agent.log").open("ab")
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "edgewise_agent.main", "run", "--data", str(self.data), "--port", str(self.port)],
+            [self.python, "-m", "edgewise_agent.main", "run", "--data", str(self.data), "--port", str(self.port)],
             stdout=subprocess.PIPE,
             stderr=log,
             text=True,

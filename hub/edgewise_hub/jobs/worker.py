@@ -19,15 +19,11 @@ import time
 from sqlalchemy.exc import SQLAlchemyError
 
 from edgewise.errors import EdgewiseError
-from edgewise.profile import load_all
-from edgewise_hub.blobs import Blobs
-from edgewise_hub.database import Database
 from edgewise_hub.hub import Hub
 from edgewise_hub.jobs import executor
 from edgewise_hub.jobs.executor import Lease, LeaseLost
 from edgewise_hub.jobs.work import Work
 from edgewise_hub.settings import Settings
-from edgewise_hub.signing import Signer
 
 LEASE = "EDGEWISE_JOB_LEASE"
 MEMORY_MB = "EDGEWISE_JOB_MEMORY_MB"
@@ -45,24 +41,12 @@ def main(arguments: list[str]) -> int:
         return 2
     os.nice(5)
     _bound_memory(int(os.environ.get(MEMORY_MB, "0")))
-    hub = open_hub(Settings.from_environment())
+    hub = Hub.open(Settings.from_environment())
     lease = Lease(arguments[0], os.environ[LEASE])
     try:
         return run(hub, lease)
     finally:
         hub.database.close()
-
-
-def open_hub(settings: Settings) -> Hub:
-    """The hub as a worker sees it: database, blobs, key and profiles, and no broker."""
-    return Hub(
-        settings=settings,
-        database=Database(settings.database_url),
-        blobs=Blobs(settings.data / "blobs"),
-        signer=Signer.load_or_create(settings.data / "signing.key"),
-        profiles=load_all(settings.profiles),
-        started_at=time.time(),
-    )
 
 
 def run(hub: Hub, lease: Lease) -> int:

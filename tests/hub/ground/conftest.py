@@ -35,7 +35,7 @@ from edgewise_hub.api.auth import create_token
 from edgewise_hub.fleet import groups
 from edgewise_hub.fleet.tables import Device
 from edgewise_hub.hub import Hub
-from edgewise_hub.main import TICKS, Ticker, open_hub, start_messaging
+from edgewise_hub.main import TICKS, Ticker, start_messaging
 from edgewise_hub.registry import versions
 from edgewise_hub.registry.tables import Bundle
 from edgewise_hub.settings import Settings
@@ -88,7 +88,7 @@ def live(tmp_path: Path, migrated_database: Path) -> Iterator[Hub]:
     data.mkdir()
     (data / "hub.db").write_bytes(migrated_database.read_bytes())
     with ExitStack() as stack:
-        hub = open_hub(Settings(data=data, tick_s=0.1))
+        hub = Hub.open(Settings(data=data, tick_s=0.1))
         stack.callback(hub.database.close)
         ticker = Ticker(hub, TICKS)
         start_messaging(stack, hub, ticker)

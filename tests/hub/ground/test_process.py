@@ -13,7 +13,7 @@ import pytest
 
 from edgewise.wire import topics
 from edgewise_hub.fleet import desired
-from edgewise_hub.main import open_hub
+from edgewise_hub.hub import Hub
 from edgewise_hub.settings import Settings, SettingsError
 
 from .conftest import HubProcess, Peer, add_version, edgewise, enroll, eventually
@@ -103,7 +103,7 @@ def test_what_was_committed_before_kill_9_is_published_at_the_next_start(
     hub.process.kill()
     hub.process.wait()
     # What the hub would have committed just before it was killed, and not published yet.
-    offline = open_hub(Settings(data=data))
+    offline = Hub.open(Settings(data=data))
     (bundle,) = add_version(offline, tmp_path)
     assert assign(offline, "cam-1", 1) == ["cam-1"]
     assert desired.publish_pending(offline) == 0

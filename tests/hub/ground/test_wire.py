@@ -21,7 +21,7 @@ from edgewise.wire.windows import Ack
 from edgewise_hub.fleet import desired
 from edgewise_hub.fleet.tables import Assignment, Device
 from edgewise_hub.hub import Hub
-from edgewise_hub.main import Ticker, open_hub, start_messaging
+from edgewise_hub.main import Ticker, start_messaging
 from edgewise_hub.metrics import BROKER_DENIED, BROKER_RESTARTS
 from edgewise_hub.monitoring.tables import StreamPosition
 from edgewise_hub.mqtt.connection import BrokerAddress, BrokerError, Connection
@@ -187,7 +187,7 @@ def test_a_broker_of_ones_own_is_used_and_nothing_is_spawned(tmp_path: Path, pee
         stack.callback(broker.stop)
         own = broker.start()
         url = f"mqtt://{quote(own.username)}:{quote(own.password)}@{own.host}:{own.port}"
-        hub = open_hub(Settings(data=tmp_path / "data", broker_url=url))
+        hub = Hub.open(Settings(data=tmp_path / "data", broker_url=url))
         stack.callback(hub.database.close)
         start_messaging(stack, hub, Ticker(hub, ()))
         assert hub.broker_url == f"mqtt://{own.host}:{own.port}"

@@ -117,8 +117,8 @@ def test_a_worker_ends_with_its_hub_and_the_next_hub_finishes_the_job(hub: Hub, 
     held = train(hub, hold=str(go_on), epochs=1)
     code = (
         "import sys, threading; from pathlib import Path; from edgewise_hub.settings import Settings;"
-        "from edgewise_hub.jobs.worker import open_hub; from edgewise_hub.jobs.local import LocalExecutor;"
-        "LocalExecutor(open_hub(Settings(data=Path(sys.argv[1])))).start(); threading.Event().wait()"
+        "from edgewise_hub.hub import Hub; from edgewise_hub.jobs.local import LocalExecutor;"
+        "LocalExecutor(Hub.open(Settings(data=Path(sys.argv[1])))).start(); threading.Event().wait()"
     )
     first = subprocess.Popen([sys.executable, "-c", code, str(hub.settings.data)])
     try:
