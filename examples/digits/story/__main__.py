@@ -92,6 +92,7 @@ def tell(story: steps.Story, port: int) -> None:
     steps.ask_for_samples(story)
     version = steps.learn(story, champion=3)
     steps.measure(story, "after", time.time(), version)
+    steps.say_what_stays(story)
     summarise(story)
 
 

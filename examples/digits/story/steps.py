@@ -279,6 +279,13 @@ def see_drift(story: Story) -> None:
         raise StepFailed(f"expected the other districts to be quiet, got {quiet}")
 
 
+def say_what_stays(story: Story) -> None:
+    """The hub's last word on the district that slipped: its cameras still see the world turned."""
+    current = story.client.drift.show(model=MODEL, group=SLIPPED)[0].current
+    if current:
+        story.teller.say(current.words)
+
+
 def ask_for_samples(story: Story) -> None:
     """7. The hub asks the drifted group for labelled samples."""
     request = story.client.samples.request(MODEL, SLIPPED, count=SAMPLES, bytes=SAMPLE_BYTES)

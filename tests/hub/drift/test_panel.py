@@ -128,6 +128,17 @@ def test_a_slipped_camera_is_harmful_and_said_so(digits, baseline, slip):
     assert "Accuracy is estimated at" in words and "79% on the reference" in words
 
 
+def test_labels_overrule_an_estimate_that_is_too_low(digits, baseline, slip):
+    """As after a retraining: unsure of what looks odd, and right about it."""
+    rows = slice(5000, 5400)
+    images = slip(digits.shuffled_images[rows], 25, 0.6)
+    right = digits.answer(images, digits.shuffled_labels[rows]).scores.argmax(axis=1)
+    assert judge(digits, baseline, images, right).verdict == "harmful"
+    judged = judge(digits, baseline, images, right, labelled=True)
+    assert judged.verdict == "drift"
+    assert "this estimate is too low" in say(judged, "district-b")
+
+
 def test_a_slight_turn_is_drift_that_is_not_estimated_to_harm(digits, baseline, slip):
     rows = slice(5000, 5500)
     judged = judge(digits, baseline, slip(digits.shuffled_images[rows], 5, 1.0), digits.shuffled_labels[rows])

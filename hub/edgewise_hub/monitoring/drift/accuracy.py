@@ -19,6 +19,8 @@ from edgewise_hub.monitoring.drift.summary import Counts
 MODEL_ERROR = 0.025 * math.sqrt(math.pi / 2)
 """Standard deviation of the estimate's own error, of mean size .025 if normal."""
 Z95 = 1.96
+REFUTED = 0.01
+"""Chance of so many correct labels, were the estimate right, below which the estimate is wrong."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,14 @@ def estimate(parts: list[tuple[Reference, Counts]]) -> Estimate | None:
         variance += (size / n) ** 2 * spread / size
     width = Z95 * math.sqrt(variance + MODEL_ERROR**2)
     return Estimate(estimated, max(estimated - width, 0.0), min(estimated + width, 1.0), held)
+
+
+def refuted(estimate: Estimate | None, labelled: int, correct: int) -> bool:
+    """Do labels show that accuracy is better than estimated? Exact binomial, one-sided, at ``REFUTED``: after a
+    retraining, confidence on the shifted inputs may stay low while the answers are right."""
+    if estimate is None or not labelled:
+        return False
+    return float(stats.binom.sf(correct - 1, labelled, estimate.accuracy)) < REFUTED
 
 
 def label_p_value(labelled: int, correct: int, accuracy: float, tolerance: float) -> float:

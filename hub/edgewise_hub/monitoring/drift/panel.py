@@ -4,12 +4,12 @@ Rules that hold here:
 - ``alpha`` is the false-alarm rate of one judgement of one group over all its tests and bundles: each of k tests alarms
   below alpha / k (Bonferroni), and the judgement's p-value is k times the smallest;
 - no single test wins: the embedding sees what the classes do not, and the other way round;
-- what is called harmful is estimated or labelled to harm; a mere difference is not.
+- what is called harmful is estimated or labelled to harm; a mere difference is not; labels overrule the estimate.
 
 | inputs differ | accuracy estimated | labels | verdict |
 |---|---|---|---|
 | any | any | below the reference less the tolerance | harmful (real) |
-| yes | its interval lies below the reference less the tolerance | - | harmful |
+| yes | its interval lies below the reference less the tolerance | none, or not surely above the estimate | harmful |
 | classes alone, or no longer once the reference has the span's mix of classes | - | - | label-shift |
 | yes | otherwise | - | drift (virtual) |
 | no | - | - | quiet |
@@ -87,6 +87,11 @@ class Judged:
     bundles: dict[str, dict[str, tuple[float, float]]] = field(default_factory=dict)
 
     @property
+    def refuted(self) -> bool:
+        """Whether labels show the estimated accuracy to be too low."""
+        return estimates.refuted(self.estimate, self.labelled, self.correct)
+
+    @property
     def alarm(self) -> bool:
         """Whether the judgement raises the alarm."""
         return self.verdict not in ("wait", "quiet")
@@ -117,7 +122,16 @@ def judge(strata: Sequence[Stratum], versus: VersusRest | None, policy: Policy, 
             if bundle:
                 bundles.setdefault(bundle, {})[test] = (result.statistic, result.p_value)
     return Judged(
-        verdict=_verdict(readings, labels_p, explained_p, each, estimate, policy) if p_values else "wait",
+        verdict=_verdict(
+            readings,
+            labels_p,
+            explained_p,
+            each,
+            None if estimates.refuted(estimate, labelled, correct) else estimate,
+            policy,
+        )
+        if p_values
+        else "wait",
         n=sum(s.seen.n for s in strata),
         p_value=min(1.0, count * min(p_values)) if p_values else 1.0,
         alpha=policy.alpha,

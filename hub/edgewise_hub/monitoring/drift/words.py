@@ -62,6 +62,8 @@ def _accuracy(judged: Judged) -> list[str]:
         f"Accuracy is estimated at {estimate.accuracy:.0%} ({estimate.low:.0%} to {estimate.high:.0%}, with the usual "
         f"error of such estimates; too hopeful under strong drift), {estimate.reference:.0%} on the reference."
     )
+    if judged.refuted:
+        found.append("The labels show that this estimate is too low.")
     return found
 
 
