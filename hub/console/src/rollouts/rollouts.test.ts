@@ -60,5 +60,6 @@ test("why: the failed gates by name, else those it waits for, else the hub's wor
   expect(whyWords({ ...why, state: "aborted", reason: "aborted by hand" })).toBe("aborted by hand");
   const event = { at: 0, stage: 0, reason: "long", gates };
   expect(decisionWords({ ...event, decision: "hold" })).toBe("waiting for errors");
-  expect(decisionWords({ ...event, decision: "stop" })).toBe("long");
+  expect(decisionWords({ ...event, decision: "stop" })).toBe("Prediction mix: far off");
+  expect(decisionWords({ ...event, decision: "continue" })).toBe("long");
 });

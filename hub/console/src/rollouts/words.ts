@@ -71,19 +71,24 @@ export function reachedWords(rollout: Rollout): string {
 
 /** Why a rollout stands where it stands: the failed gates, else those it waits for, else the hub's own words. */
 export function whyWords(rollout: Pick<Rollout, "state" | "reason" | "gates">): string {
-  const failed = rollout.gates.filter((gate) => gate.state === "fail");
-  if (rollout.state === "rolled-back" && failed.length > 0) {
-    return failed.map((gate) => `${GATE_TITLES[gate.gate]}: ${gate.words}`).join("; ");
-  }
-  return (rollout.state === "running" && waitingWords(rollout.gates)) || rollout.reason || "nothing decided yet";
+  const { state, reason, gates } = rollout;
+  const words = state === "rolled-back" ? failedWords(gates) : state === "running" ? waitingWords(gates) : "";
+  return words || reason || "nothing decided yet";
 }
 
 /** What a decision said: of a hold only which gates it waited for, since the evidence stands below it. */
-export function decisionWords(event: RolloutEvent): string {
-  return (event.decision === "hold" && waitingWords(event.gates)) || event.reason;
+export function decisionWords({ decision, reason, gates }: RolloutEvent): string {
+  const words = decision === "stop" ? failedWords(gates) : decision === "hold" ? waitingWords(gates) : "";
+  return words || reason;
 }
 
-/** "waiting for installs, errors", or "". */
+/** "Errors: 9 of 100 failed or were not finite", or "" where none failed. */
+function failedWords(gates: readonly GateReading[]): string {
+  const failed = gates.filter((gate) => gate.state === "fail");
+  return failed.map((gate) => `${GATE_TITLES[gate.gate]}: ${gate.words}`).join("; ");
+}
+
+/** "waiting for installs, errors", or "" where none is waited for. */
 function waitingWords(gates: readonly GateReading[]): string {
   const waiting = gates.filter((gate) => gate.state === "wait").map((gate) => GATE_TITLES[gate.gate].toLowerCase());
   return waiting.length > 0 ? `waiting for ${waiting.join(", ")}` : "";
