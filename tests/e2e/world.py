@@ -26,7 +26,7 @@ BIN = Path(sys.executable).parent
 T = TypeVar("T")
 
 
-def until(what: str, probe: Callable[[], T | None], seconds: float = 60.0) -> T:
+def until(what: str, probe: Callable[[], T | None], seconds: float = 120.0) -> T:
     """Wait for a condition: the first true value of ``probe``. AssertionError at the deadline."""
     deadline = time.monotonic() + seconds
     last: BaseException | None = None

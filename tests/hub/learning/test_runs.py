@@ -29,7 +29,7 @@ from edgewise_hub.rollouts.tables import Rollout
 
 RECIPE = Path(__file__).parents[1] / "jobs" / "tiny_recipe.py"
 REQUEST = "request1"
-PATIENCE_S = 90.0
+PATIENCE_S = 300.0
 Message = Callable[..., Inbound]
 
 
