@@ -220,7 +220,7 @@ def free_port() -> int:
         return port
 
 
-def wait_for(condition: Callable[[], Any], what: str, timeout: float = 20.0) -> Any:
+def wait_for(condition: Callable[[], Any], what: str, timeout: float = 60.0) -> Any:
     """The condition's first true value; fails with ``what`` at the deadline."""
     deadline = time.monotonic() + timeout
     while time.monotonic() < deadline:
@@ -440,7 +440,7 @@ class AgentProcess:
             for line in process.stdout:
                 lines.put(json.loads(line))
 
-    def listening(self, timeout: float = 20.0) -> dict[str, Any]:
+    def listening(self, timeout: float = 60.0) -> dict[str, Any]:
         """The next line that says that a serve child listens."""
         try:
             return self.lines.get(timeout=timeout)

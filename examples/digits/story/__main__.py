@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import sys
 import tempfile
 import threading
@@ -38,6 +39,9 @@ def main() -> int:
         folder.mkdir(parents=True, exist_ok=True)
         story = steps.Story(Teller(), Processes(folder.resolve()))
         failure = ""
+        # Whoever ends the demo, by hand or from a script, leaves no process behind.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.default_int_handler)
         try:
             tell(story, options.port)
             if not options.once:

@@ -40,7 +40,7 @@ from edgewise_hub.registry import versions
 from edgewise_hub.registry.tables import Bundle
 from edgewise_hub.settings import Settings
 
-DEADLINE_S = 15.0
+DEADLINE_S = 60.0
 PROFILE = "linux-x86-64"
 OTHER_PROFILE = "raspberry-pi-5"
 

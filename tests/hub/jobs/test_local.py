@@ -26,7 +26,7 @@ from edgewise_hub.registry.tables import Bundle, Version
 from edgewise_hub.registry.versions import register
 
 RECIPE = Path(__file__).parent / "tiny_recipe.py"
-PATIENCE_S = 90.0
+PATIENCE_S = 300.0
 
 
 def wait_for(what: str, condition: Callable[[], bool]) -> None:

@@ -1,7 +1,8 @@
-// The head of a page: its title, which takes the focus when the reader comes to the page from another one (in a document
-// just opened the focus stays before the skip link), and what stands beside it.
+// The head of a page: its title, which takes the focus when the reader comes to the page, and what stands beside it.
 
 import { useEffect, useRef, type ReactNode } from "react";
+
+import { arrive } from "./arrival";
 
 interface PageProps {
   title: string;
@@ -20,7 +21,7 @@ export function Page({ title, beside, actions, back, children }: PageProps) {
     document.title = `${title} · Edgewise`;
   }, [title]);
   useEffect(() => {
-    if (navigator.userActivation.hasBeenActive) heading.current?.focus({ preventScroll: true });
+    arrive(heading.current);
     window.scrollTo(0, 0);
   }, []);
   return (

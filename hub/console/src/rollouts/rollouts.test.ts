@@ -56,10 +56,10 @@ test("why: the failed gates by name, else those it waits for, else the hub's wor
   ] satisfies Rollout["gates"];
   const why = { state: "rolled-back", reason: "mix: far off", gates } as const;
   expect(whyWords(why)).toBe("Prediction mix: far off");
-  expect(whyWords({ ...why, state: "running" })).toBe("waiting for errors");
+  expect(whyWords({ ...why, state: "running" })).toBe("waiting for evidence: errors");
   expect(whyWords({ ...why, state: "aborted", reason: "aborted by hand" })).toBe("aborted by hand");
   const event = { at: 0, stage: 0, reason: "long", gates };
-  expect(decisionWords({ ...event, decision: "hold" })).toBe("waiting for errors");
+  expect(decisionWords({ ...event, decision: "hold" })).toBe("waiting for evidence: errors");
   expect(decisionWords({ ...event, decision: "stop" })).toBe("Prediction mix: far off");
   expect(decisionWords({ ...event, decision: "continue" })).toBe("long");
 });

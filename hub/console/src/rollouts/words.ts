@@ -88,10 +88,10 @@ function failedWords(gates: readonly GateReading[]): string {
   return failed.map((gate) => `${GATE_TITLES[gate.gate]}: ${gate.words}`).join("; ");
 }
 
-/** "waiting for installs, errors", or "" where none is waited for. */
+/** "waiting for evidence: installs, errors", or "" where none is waited for. */
 function waitingWords(gates: readonly GateReading[]): string {
   const waiting = gates.filter((gate) => gate.state === "wait").map((gate) => GATE_TITLES[gate.gate].toLowerCase());
-  return waiting.length > 0 ? `waiting for ${waiting.join(", ")}` : "";
+  return waiting.length > 0 ? `waiting for evidence: ${waiting.join(", ")}` : "";
 }
 
 export interface Preset {

@@ -3,6 +3,7 @@
 import { useEffect, useRef, useState, type FormEvent } from "react";
 
 import { ApiError, signIn } from "../api/client";
+import { arrive } from "../parts/arrival";
 import { Command } from "../parts/notices";
 import { Logo } from "./frame";
 
@@ -14,7 +15,7 @@ export function SignInPage({ notice, onSignedIn }: { notice: string; onSignedIn:
 
   useEffect(() => {
     document.title = "Sign in · Edgewise";
-    input.current?.focus();
+    arrive(input.current, true);
   }, []);
 
   async function submit(event: FormEvent): Promise<void> {
