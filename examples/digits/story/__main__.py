@@ -21,6 +21,8 @@ from edgewise.errors import EdgewiseError
 
 GAIN = 0.05
 """By how much accuracy in the drifted district must come back."""
+LOSS = 0.07
+"""What the others may lose at most: with some 150 labels on either side, four standard errors of chance."""
 
 
 def main() -> int:
@@ -137,7 +139,7 @@ def summarise(story: steps.Story) -> None:
             f"expected accuracy in {steps.SLIPPED} to come back by {GAIN:.0%}, got {during:.1%} -> {after:.1%}"
         )
     for district in steps.DISTRICTS:
-        if district != steps.SLIPPED and story.accuracy["after"][district] < story.accuracy["before"][district] - GAIN:
+        if district != steps.SLIPPED and story.accuracy["after"][district] < story.accuracy["before"][district] - LOSS:
             raise StepFailed(f"expected {district} to lose nothing, got {story.accuracy['after'][district]:.1%}")
 
 

@@ -110,7 +110,7 @@ function timeAxis(palette: Palette): uPlot.Axis {
     grid: { show: false },
     ticks: { stroke: palette.line, width: 1, size: 4 },
     size: 26,
-    space: 36,
+    space: 72,
     values: (_plot, ticks, _axis, _space, step) => timeLabels(ticks, step),
   };
 }
