@@ -159,21 +159,31 @@ class Mosquitto:
         return path.read_text()
 
     def _end_orphan(self) -> None:
-        """End a broker of this folder whose hub was killed."""
+        """End a broker of this folder whose hub was killed, and wait until its port is free."""
         try:
             pid = int((self._folder / "pid").read_text())
             command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
         except (OSError, ValueError):
             return
-        if str(self._folder / "mosquitto.conf").encode() not in command:
+        if str(self._folder / "mosquitto.conf").encode() in command:
+            log.warning("ending the broker that a killed hub left behind (process %d)", pid)
+            os.kill(pid, signal.SIGTERM)
+        elif command != [b""]:  # a process that is ending has no command line any more
             return
-        log.warning("ending the broker that a killed hub left behind (process %d)", pid)
-        os.kill(pid, signal.SIGTERM)
         deadline = time.monotonic() + STOP_DEADLINE_S
-        while Path(f"/proc/{pid}").exists() and time.monotonic() < deadline:
+        while running(pid) and time.monotonic() < deadline:
             time.sleep(0.02)
-        if Path(f"/proc/{pid}").exists():
+        if running(pid):
             os.kill(pid, signal.SIGKILL)
+
+
+def running(pid: int) -> bool:
+    """Is there such a process (Linux)? One that has ended and that nobody has reaped yet (a zombie) is none."""
+    try:
+        # pid (name) state ...: the name may hold blanks and parentheses.
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][:1] not in ("Z", "X")
+    except OSError:
+        return False
 
 
 def configuration(folder: Path, plugin: Path, port: int, as_root: bool) -> str:

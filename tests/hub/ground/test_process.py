@@ -14,6 +14,7 @@ import pytest
 from edgewise.wire import topics
 from edgewise_hub.fleet import desired
 from edgewise_hub.hub import Hub
+from edgewise_hub.mqtt.mosquitto import running
 from edgewise_hub.settings import Settings, SettingsError
 
 from .conftest import HubProcess, Peer, add_version, edgewise, enroll, eventually
@@ -29,11 +30,6 @@ def fails(*arguments: str, **environment: str) -> str:
     assert (process.returncode, out) == (1, ""), err
     assert err.count("\n") == 1, err
     return err
-
-
-def alive(pid: int) -> bool:
-    """Is there such a process?"""
-    return Path(f"/proc/{pid}").exists()
 
 
 def test_a_hub_starts_serves_its_command_line_and_stops_leaving_nothing(start_hub: StartHub, tmp_path: Path) -> None:
@@ -58,7 +54,7 @@ def test_a_hub_starts_serves_its_command_line_and_stops_leaving_nothing(start_hu
     assert "a hub runs on it already" in fails("hub", "up", "--data", str(tmp_path / "data"), "--port", "0")
     broker = hub.broker_pid()
     assert hub.stop() == 0
-    assert not alive(broker)
+    assert not running(broker)
     assert not (tmp_path / "data" / "hub.json").exists()
 
     port = (tmp_path / "data" / "broker" / "port").read_text()
@@ -90,7 +86,7 @@ def test_a_signal_during_the_start_leaves_nothing(tmp_path: Path) -> None:
     broker = int((tmp_path / "broker" / "pid").read_text())
     process.communicate(timeout=30)
     assert process.returncode == 0
-    assert not alive(broker)
+    assert not running(broker)
 
 
 def test_what_was_committed_before_kill_9_is_published_at_the_next_start(
@@ -110,7 +106,7 @@ def test_what_was_committed_before_kill_9_is_published_at_the_next_start(
     offline.database.close()
 
     start_hub(data)
-    assert not alive(orphan), "the broker that was left behind is ended first"
+    assert not running(orphan), "the broker that was left behind is ended first"
     peer = peers(identity)
     peer.subscribe(topics.desired("main", "cam-1"))
     eventually(
