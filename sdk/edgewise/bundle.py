@@ -20,16 +20,31 @@ from edgewise.wire.codec import Count, Digest, Message, Name, Text, decode_json
 
 MAX_ENVELOPE = 96 * 1024
 
-Datatype = Literal["BOOL", "UINT8", "INT8", "INT32", "INT64", "FP16", "FP32", "FP64"]
-"""Open Inference Protocol names."""
+Datatype = Literal[
+    "BOOL",
+    "UINT8",
+    "UINT16",
+    "UINT32",
+    "UINT64",
+    "INT8",
+    "INT16",
+    "INT32",
+    "INT64",
+    "FP16",
+    "FP32",
+    "FP64",
+    "BF16",
+]
+"""Open Inference Protocol names. BYTES stays out: its items have no size of their own, so neither the quality check nor
+a bound on a request nor a sketch can say anything of them."""
 
 
 class Tensor(msgspec.Struct, frozen=True, kw_only=True):
-    """One input or output. ``shape`` has -1 for the batch axis, which comes first."""
+    """One input or output. ``shape`` has -1 for the batch axis, which comes first, and is empty for a scalar."""
 
     name: Name
     datatype: Datatype
-    shape: Annotated[list[int], msgspec.Meta(min_length=1, max_length=8)]
+    shape: Annotated[list[int], msgspec.Meta(max_length=8)]
 
 
 class Blob(msgspec.Struct, frozen=True, kw_only=True):

@@ -116,12 +116,13 @@ class Group(Resource, frozen=True, kw_only=True):
 
 
 class DeviceProfile(Resource, frozen=True, kw_only=True):
-    """A device profile that the hub knows."""
+    """A device profile that the hub knows. ``runtimes``: the preferred first."""
 
     name: str
     title: str
     architecture: str
-    runtime: str
+    runtimes: list[str]
+    dtypes: list[str]
 
 
 # --- registry -------------------------------------------------------------------------------------------------------

@@ -75,7 +75,7 @@ def hub(server: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 def test_profiles_as_json_and_as_a_table(run: Any, tmp_path: Path) -> None:
     (tmp_path / "mine.toml").write_text(
-        'schema = 1\nname = "mine"\ntitle = "Mine"\narchitecture = "riscv64"\nruntime = "onnxruntime"\n'
+        'schema = 1\nname = "mine"\ntitle = "Mine"\narchitecture = "riscv64"\nruntimes = ["onnxruntime"]\n'
     )
     ran = run("profile", "list", "--profiles", str(tmp_path), "--json")
     assert (ran.code, ran.err, ran.out.count("\n")) == (0, "", 1)
@@ -83,6 +83,18 @@ def test_profiles_as_json_and_as_a_table(run: Any, tmp_path: Path) -> None:
     table = run("profile", "list")
     assert "raspberry-pi-5" in table.out and "mine" not in table.out
     assert max(len(line) for line in table.out.splitlines()) <= 80
+
+
+def test_one_profile_as_json_and_as_fields(run: Any) -> None:
+    ran = run("profile", "show", "raspberry-pi-5", "--json")
+    assert (ran.code, ran.err) == (0, "")
+    assert msgspec.json.decode(ran.out)["hardware"]["soc"] == "Broadcom BCM2712"
+    shown = run("profile", "show", "raspberry-pi-5").out
+    for part in ("onnxruntime, litert", "fp32, fp16, int8, int4", "Cortex-A76", "s8s8, u8s8", "2048 MB"):
+        assert part in shown
+    ran = run("profile", "show", "toaster")
+    assert (ran.code, ran.out) == (1, "")
+    assert ran.err.startswith("edgewise: unknown device profile 'toaster'") and ran.err.count("\n") == 1
 
 
 def test_a_wrong_profile_is_one_line(run: Any, tmp_path: Path) -> None:

@@ -53,9 +53,17 @@ def has_blob(sha256: Digest, hub: HubDep) -> Response:
 @router.get("/profiles")
 def list_profiles(hub: HubDep) -> Page[ProfileOut]:
     """All device profiles by name."""
-    profiles = [hub.profiles[name] for name in sorted(hub.profiles)]
     return Page(
-        items=[ProfileOut(name=p.name, title=p.title, architecture=p.architecture, runtime=p.runtime) for p in profiles]
+        items=[
+            ProfileOut(
+                name=profile.name,
+                title=profile.title,
+                architecture=profile.architecture,
+                runtimes=profile.runtimes,
+                dtypes=list(profile.dtypes),
+            )
+            for _, profile in sorted(hub.profiles.items())
+        ]
     )
 
 

@@ -142,12 +142,13 @@ class GroupOut(BaseModel):
 
 
 class ProfileOut(BaseModel):
-    """A device profile."""
+    """A device profile. ``runtimes``: the preferred first; ``dtypes``: what the hardware computes well."""
 
     name: str
     title: str
     architecture: str
-    runtime: str
+    runtimes: list[str]
+    dtypes: list[str]
 
 
 # --- registry -------------------------------------------------------------------------------------------------------

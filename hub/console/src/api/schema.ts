@@ -1345,15 +1345,17 @@ export interface components {
         };
         /**
          * ProfileOut
-         * @description A device profile.
+         * @description A device profile. ``runtimes``: the preferred first; ``dtypes``: what the hardware computes well.
          */
         ProfileOut: {
             /** Architecture */
             architecture: string;
+            /** Dtypes */
+            dtypes: string[];
             /** Name */
             name: string;
-            /** Runtime */
-            runtime: string;
+            /** Runtimes */
+            runtimes: string[];
             /** Title */
             title: string;
         };
