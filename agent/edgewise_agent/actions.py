@@ -20,7 +20,7 @@ from edgewise_agent import trial
 from edgewise_agent.download import BlockRefused
 from edgewise_agent.fetch import Fetching
 from edgewise_agent.identity import Identity, verifier
-from edgewise_agent.runtimes import RUNTIMES
+from edgewise_agent.runtimes import available
 from edgewise_agent.serving.channel import Configure, LoadFailed, ServeModel
 from edgewise_agent.serving.children import Children, Running
 from edgewise_agent.store import installs as duty_rules
@@ -168,7 +168,7 @@ class Actions:
                 tenant=self._identity.tenant,
                 model=model,
                 profile=self._identity.profile,
-                runtimes=set(RUNTIMES),
+                runtimes=set(available()),
                 floor=max(wish.floor, self.trust.floors.get(model, 0)),
                 verify=self._verify,
             )

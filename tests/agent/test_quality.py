@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 import pytest
 from agent_builders import HubKey, make_bundle
 
+from edgewise.bundle import Bounds, Tensor
 from edgewise.sketch import SketchSpec
 from edgewise_agent.serving import quality
 from edgewise_agent.serving.feedback import Answered, Requests
@@ -41,8 +43,38 @@ def test_refuses_and_names_the_counter(key: HubKey, inputs: dict[str, np.ndarray
     assert (refused.value.count, refused.value.items) == (count, items)
 
 
+def test_scalars_and_states_belong_to_the_whole_request(key: HubKey) -> None:
+    """As of silero VAD: input [-1, 4], state [2, -1, 3], sr []."""
+    tensors = [
+        Tensor(name="input", datatype="FP32", shape=[-1, 4]),
+        Tensor(name="state", datatype="FP32", shape=[2, -1, 3]),
+        Tensor(name="sr", datatype="INT64", shape=[]),
+    ]
+    bounds = {"input": Bounds(low=0, high=1), "sr": Bounds(low=8000, high=16000)}
+    manifest = msgspec.structs.replace(make_bundle(key, 1).manifest, inputs=tensors, bounds=bounds)
+    inputs = {
+        "input": np.array([[0, 0, 0, 0], [0, 0, 0, 9], [0, 0, 0, 0]], dtype=np.float32),
+        "state": np.zeros((2, 3, 3), dtype=np.float32),
+        "sr": np.array(16000),
+    }
+    assert quality.check(manifest, inputs) == (3, 1)
+    assert quality.check(manifest, {**inputs, "sr": np.array(44100)}) == (3, 3)
+    with pytest.raises(quality.InputRefused) as refused:
+        quality.check(manifest, {**inputs, "state": np.full((2, 3, 3), np.nan, dtype=np.float32)})
+    assert (refused.value.count, refused.value.items) == ("nonfinite_inputs", 3)
+
+
 @pytest.mark.parametrize(
-    ("datatype", "data"), [("INT8", [300]), ("UINT8", [-1]), ("INT64", [1.5]), ("BOOL", [1]), ("FP32", [True])]
+    ("datatype", "data"),
+    [
+        ("UINT16", [70000]),
+        ("BF16", [1.0]),
+        ("INT8", [300]),
+        ("UINT8", [-1]),
+        ("INT64", [1.5]),
+        ("BOOL", [1]),
+        ("FP32", [True]),
+    ],
 )
 def test_json_data_must_be_of_its_datatype(datatype: str, data: list[object]) -> None:
     with pytest.raises(ValueError, match="input x"):

@@ -1,4 +1,8 @@
-"""onnxruntime on the CPU."""
+"""onnxruntime on the CPU.
+
+``run`` with the output names kept is the fastest of its ways that several threads may take at once: see
+``docs/decisions/0005-agent-runtimes.md``.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +14,17 @@ os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 import onnxruntime as ort
 
 from edgewise.bundle import Datatype, Tensor
-from edgewise_agent.runtimes import Arrays, RuntimeFailure
+from edgewise_agent.runtimes import Arrays, RuntimeFailure, reason
+from edgewise_agent.runtimes.tensors import tensor
 
 _DATATYPES: dict[str, Datatype] = {
     "tensor(bool)": "BOOL",
     "tensor(uint8)": "UINT8",
+    "tensor(uint16)": "UINT16",
+    "tensor(uint32)": "UINT32",
+    "tensor(uint64)": "UINT64",
     "tensor(int8)": "INT8",
+    "tensor(int16)": "INT16",
     "tensor(int32)": "INT32",
     "tensor(int64)": "INT64",
     "tensor(float16)": "FP16",
@@ -25,9 +34,9 @@ _DATATYPES: dict[str, Datatype] = {
 
 
 class OrtRuntime:
-    """One InferenceSession; ``run`` is thread-safe."""
+    """One InferenceSession; ``run`` is thread-safe. ``adapter``: a LoRA adapter, active in every inference."""
 
-    def __init__(self, path: Path, threads: int = 1) -> None:
+    def __init__(self, path: Path, threads: int = 1, adapter: Path | None = None) -> None:
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
@@ -37,7 +46,11 @@ class OrtRuntime:
         try:
             self._session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime raises classes of its own, with no common base but Exception
-            raise RuntimeFailure(f"onnxruntime cannot load {path.name}: {error}", code="load-failed") from error
+            raise RuntimeFailure(f"onnxruntime cannot load {path.name}: {reason(error)}", code="load-failed") from error
+        self._inputs = [_tensor(i) for i in self._session.get_inputs()]
+        self._outputs = [_tensor(o) for o in self._session.get_outputs()]
+        self._names = [output.name for output in self._outputs]
+        self._options = None if adapter is None else self._activate(adapter)
 
     @property
     def version(self) -> str:
@@ -45,20 +58,28 @@ class OrtRuntime:
         return f"onnxruntime {ort.__version__}"
 
     def describe(self) -> tuple[list[Tensor], list[Tensor]]:
-        """Inputs and outputs as the file says. Raises RuntimeFailure for a type that cannot be served."""
-        return [_tensor(i) for i in self._session.get_inputs()], [_tensor(o) for o in self._session.get_outputs()]
+        """Inputs and outputs as the file says; an adapter's parameters are not among them."""
+        return self._inputs, self._outputs
 
     def infer(self, inputs: Arrays) -> Arrays:
         """Run once. Raises RuntimeFailure."""
-        names = [output.name for output in self._session.get_outputs()]
         try:
-            return dict(zip(names, self._session.run(names, inputs), strict=True))
+            return dict(zip(self._names, self._session.run(self._names, inputs, self._options), strict=True))
         except Exception as error:  # as above
-            raise RuntimeFailure(f"onnxruntime failed: {error}") from error
+            raise RuntimeFailure(f"onnxruntime failed: {reason(error)}") from error
+
+    def _activate(self, adapter: Path) -> ort.RunOptions:
+        options, self._adapter = ort.RunOptions(), ort.LoraAdapter()  # the options only point at the adapter
+        try:
+            self._adapter.Load(str(adapter))
+            options.add_active_adapter(self._adapter)
+        except Exception as error:  # as above
+            raise RuntimeFailure(
+                f"onnxruntime cannot load the adapter {adapter.name}: {reason(error)}", code="load-failed"
+            ) from error
+        return options
 
 
 def _tensor(arg: ort.NodeArg) -> Tensor:
-    if arg.type not in _DATATYPES:
-        raise RuntimeFailure(f"{arg.name}: cannot serve {arg.type}; expected one of {', '.join(_DATATYPES.values())}")
     shape = [size if isinstance(size, int) else -1 for size in arg.shape]
-    return Tensor(name=arg.name, datatype=_DATATYPES[arg.type], shape=shape)
+    return tensor(arg.name, _DATATYPES.get(arg.type), arg.type, shape)

@@ -30,9 +30,9 @@ from edgewise.errors import EdgewiseError
 from edgewise.wire.codec import Name
 from edgewise_agent import __version__
 from edgewise_agent.runtimes import Arrays
+from edgewise_agent.runtimes.tensors import NUMPY
 from edgewise_agent.serving.channel import SampleTaken
 from edgewise_agent.serving.inference import InferenceFailed, ServedModel
-from edgewise_agent.serving.model import NUMPY
 from edgewise_agent.serving.quality import InputRefused
 
 MAX_BODY = 8 * 1024 * 1024
@@ -249,6 +249,8 @@ def _infer(served: ServedModel, body: bytes) -> dict[str, object]:
 
 def array_of(tensor: TensorIn) -> np.ndarray[Any, np.dtype[np.generic]]:
     """A JSON tensor as an array of its datatype. Raises ValueError for data that is not of it."""
+    if tensor.datatype not in NUMPY:
+        raise ValueError(f"input {tensor.name[:64]}: {tensor.datatype} is not served here")
     data = np.asarray(tensor.data)  # ragged data raises ValueError here
     kinds = {"BOOL": "b", "FP16": "iuf", "FP32": "iuf", "FP64": "iuf"}.get(tensor.datatype, "iu")
     if data.size and data.dtype.kind not in kinds:

@@ -77,7 +77,7 @@ class ServedModel:
         except RuntimeFailure as error:
             self.collector.count("errors", items)
             raise InferenceFailed(str(error)) from error
-        bad = int(nonfinite_rows(outputs).sum())
+        bad = int(nonfinite_rows(self.model.manifest.outputs, outputs, items).sum())
         if bad:
             self.collector.count("nonfinite_outputs", bad)
             raise InferenceFailed("model gave a value that is not finite")
@@ -92,7 +92,7 @@ class ServedModel:
         self.collector.record(items, outside, latency_s, scores, embeddings)
         predictions = None if scores is None else scores.argmax(axis=1).tolist()
         now, first = time.time(), next(iter(inputs.values()))
-        keep = self.sampling and items == 1 and len(inputs) == 1 and first.nbytes <= MAX_SAMPLE
+        keep = self.sampling and items == 1 and len(inputs) == 1 and first.ndim > 0 and first.nbytes <= MAX_SAMPLE
         for i in range(items):
             name = request if items == 1 else f"{request}/{i}"
             data = np.ascontiguousarray(first[0]).tobytes() if keep else None

@@ -21,18 +21,9 @@ from edgewise.errors import EdgewiseError
 from edgewise.sketch.spec import SketchSpec, projection_matrix
 from edgewise.wire.codec import decode_json
 from edgewise_agent.runtimes import Arrays, Runtime, RuntimeFailure, open_runtime
+from edgewise_agent.runtimes.tensors import NUMPY
 from edgewise_agent.store.blobs import hash_file
 
-NUMPY: dict[str, type[np.generic]] = {
-    "BOOL": np.bool_,
-    "UINT8": np.uint8,
-    "INT8": np.int8,
-    "INT32": np.int32,
-    "INT64": np.int64,
-    "FP16": np.float16,
-    "FP32": np.float32,
-    "FP64": np.float64,
-}
 MAX_SMOKE = 16 * 1024 * 1024
 
 
@@ -79,12 +70,28 @@ def open_model(bundle: str, blobs: Path) -> Model:
     return model
 
 
-def nonfinite_rows(arrays: Arrays) -> npt.NDArray[np.bool_]:
-    """Which items [n] hold NaN or infinity in any floating array; the batch axis comes first in each."""
-    rows = np.zeros(max((len(a) for a in arrays.values() if a.ndim), default=0), dtype=np.bool_)
-    for array in arrays.values():
-        if array.ndim and np.issubdtype(array.dtype, np.floating) and len(array) == len(rows):
-            rows |= ~np.isfinite(array).reshape(len(array), -1).all(axis=1)
+def batched(tensor: Tensor) -> bool:
+    """Does it hold one value an item? A scalar, or a state of another first axis, belongs to the whole request."""
+    return tensor.shape[:1] == [-1]
+
+
+def batch_sizes(tensors: list[Tensor], arrays: Arrays) -> list[int]:
+    """The sizes of the batch axis that arrays have, each once; [1] where no tensor has a batch axis."""
+    return sorted({len(arrays[t.name]) if arrays[t.name].ndim else 0 for t in tensors if batched(t)}) or [1]
+
+
+def nonfinite_rows(tensors: list[Tensor], arrays: Arrays, items: int) -> npt.NDArray[np.bool_]:
+    """Which items [items] hold NaN or infinity in any floating array; all of them where it is in none's own part."""
+    rows = np.zeros(items, dtype=np.bool_)
+    for tensor in tensors:
+        array = arrays[tensor.name]
+        if not np.issubdtype(array.dtype, np.floating):
+            continue
+        finite = np.isfinite(array)
+        if batched(tensor) and len(array) == items:
+            rows |= ~finite.reshape(items, -1).all(axis=1)
+        elif not finite.all():
+            rows[:] = True
     return rows
 
 
@@ -147,12 +154,10 @@ def _smoke(model: Model, data: bytes) -> None:
         raise ModelFailure(
             f"smoke inputs: expected an npz with one array an input: {error}", code="smoke-failed"
         ) from error
-    sizes = {len(array) if array.ndim else 0 for array in inputs.values()}
+    sizes = batch_sizes(model.manifest.inputs, inputs)
     if len(sizes) != 1 or 0 in sizes:
-        raise ModelFailure(
-            f"smoke inputs: expected one batch size above zero, got {sorted(sizes)}", code="smoke-failed"
-        )
-    n = sizes.pop()
+        raise ModelFailure(f"smoke inputs: expected one batch size above zero, got {sizes}", code="smoke-failed")
+    n = sizes[0]
     for tensor in model.manifest.inputs:
         inputs[tensor.name] = inputs[tensor.name].astype(NUMPY[tensor.datatype], copy=False)
     try:
@@ -161,15 +166,11 @@ def _smoke(model: Model, data: bytes) -> None:
         raise ModelFailure(f"smoke inference: {error}", code="smoke-failed") from error
     for tensor in model.manifest.outputs:
         shape = list(outputs[tensor.name].shape)
-        if (
-            shape[:1] != [n]
-            or len(shape) != len(tensor.shape)
-            or any(want not in (-1, got) for want, got in zip(tensor.shape[1:], shape[1:], strict=True))
-        ):
+        expected = [n, *tensor.shape[1:]] if batched(tensor) else tensor.shape
+        if len(shape) != len(expected) or any(want not in (-1, got) for want, got in zip(expected, shape, strict=True)):
             raise ModelFailure(
-                f"smoke inference: output {tensor.name}: expected {[n, *tensor.shape[1:]]}, got {shape}",
-                code="smoke-failed",
+                f"smoke inference: output {tensor.name}: expected {expected}, got {shape}", code="smoke-failed"
             )
-    bad = int(nonfinite_rows(outputs).sum())
+    bad = int(nonfinite_rows(model.manifest.outputs, outputs, n).sum())
     if bad:
         raise ModelFailure(f"smoke inference: {bad} of {n} items gave a value that is not finite", code="smoke-failed")

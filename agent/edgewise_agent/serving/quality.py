@@ -13,7 +13,8 @@ import numpy as np
 from edgewise.bundle import Manifest
 from edgewise.errors import EdgewiseError
 from edgewise_agent.runtimes import Arrays
-from edgewise_agent.serving.model import NUMPY, nonfinite_rows
+from edgewise_agent.runtimes.tensors import NUMPY
+from edgewise_agent.serving.model import batch_sizes, batched, nonfinite_rows
 
 
 class InputRefused(EdgewiseError):
@@ -31,7 +32,6 @@ def check(manifest: Manifest, inputs: Arrays) -> tuple[int, int]:
     expected = {tensor.name: tensor for tensor in manifest.inputs}
     if set(inputs) != set(expected):
         raise InputRefused(f"inputs: expected {sorted(expected)}, got {sorted(inputs)}", "refused")
-    batch = {array.shape[0] if array.ndim else 0 for array in inputs.values()}
     for name, tensor in expected.items():
         array = inputs[name]
         fits = array.ndim == len(tensor.shape) and all(
@@ -41,15 +41,16 @@ def check(manifest: Manifest, inputs: Arrays) -> tuple[int, int]:
             raise InputRefused(f"input {name}: expected shape {tensor.shape}, got {list(array.shape)}", "refused")
         if array.dtype != NUMPY[tensor.datatype]:
             raise InputRefused(f"input {name}: expected {tensor.datatype}, got {array.dtype}", "refused")
-    if len(batch) != 1 or 0 in batch:
-        raise InputRefused(f"inputs: expected one batch size above zero, got {sorted(batch)}", "refused")
-    items = batch.pop()
-    bad = nonfinite_rows(inputs)
+    sizes = batch_sizes(manifest.inputs, inputs)
+    if len(sizes) != 1 or 0 in sizes:
+        raise InputRefused(f"inputs: expected one batch size above zero, got {sizes}", "refused")
+    items = sizes[0]
+    bad = nonfinite_rows(manifest.inputs, inputs, items)
     if bad.any():
         raise InputRefused("inputs: expected finite values, got NaN or infinity", "nonfinite_inputs", int(bad.sum()))
     outside = np.zeros(items, dtype=np.bool_)
     for name, bounds in manifest.bounds.items():
         if name in inputs:
-            flat = inputs[name].reshape(items, -1).astype(np.float64)
+            flat = inputs[name].reshape(items if batched(expected[name]) else 1, -1).astype(np.float64)
             outside |= ((flat < bounds.low) | (flat > bounds.high)).any(axis=1)
     return items, int(outside.sum())
