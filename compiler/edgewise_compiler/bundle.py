@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import platform
+import shutil
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +15,17 @@ import numpy as np
 from edgewise.bundle import Blob, Manifest, digest
 from edgewise.profile import Profile
 from edgewise.wire.codec import encode_json
+from edgewise_compiler.data import Array
 from edgewise_compiler.errors import CompileError, one_line
 from edgewise_compiler.model import Model
-from edgewise_compiler.recipe import Array
 from edgewise_compiler.reference import Reference
 from edgewise_compiler.report import Report
+from edgewise_compiler.targets import Target
 
-FILES = {"model": "model.onnx", "sketch": "sketch.json", "projection": "projection.bin", "smoke": "smoke.npz"}
-"""A bundle's files by blob role; ``projection`` is absent without an embedding sketch."""
+FILES = {"sketch": "sketch.json", "projection": "projection.bin", "smoke": "smoke.npz"}
+"""A bundle's files by blob role, beside ``model`` with its target's suffix; ``projection`` is absent without an
+embedding sketch."""
 REFERENCE = "reference.npz"
-PACKAGES = ("edgewise-compiler", "numpy", "onnx", "onnxruntime")
 
 
 @dataclass(frozen=True)
@@ -54,17 +54,24 @@ def write_bundle(
     folder: Path,
     identity: Identity,
     profile: Profile,
-    model: Model,
+    target: Target,
+    file: Path,
+    signature: Model,
     labels: list[str],
     reference: Reference,
     report: Report,
 ) -> CompiledBundle:
-    """Write a bundle's files into ``folder`` and make its manifest. Raises CompileError (code ``bad-source``)."""
+    """Write a bundle's files into ``folder`` and make its manifest. ``file``: the model; ``signature``: its inputs and
+    outputs, from the file itself where a runtime of the agent's opens it, else from the source.
+
+    Raises CompileError (code ``bad-source``).
+    """
     folder.mkdir(parents=True, exist_ok=True)
     files = {role: folder / name for role, name in FILES.items()}
-    files["model"].write_bytes(model.path.read_bytes())
+    files["model"] = folder / f"model{target.suffix}"
+    shutil.copyfile(file, files["model"])
     files["sketch"].write_bytes(encode_json(reference.spec))
-    write_npz(files["smoke"], {model.input.name: reference.smoke})
+    write_npz(files["smoke"], reference.smoke)
     if reference.projection is None:
         del files["projection"]
     else:
@@ -76,14 +83,14 @@ def write_bundle(
         version=identity.version,
         release=identity.release,
         profile=profile.name,
-        runtime=profile.runtime,
+        runtime=target.name,
         threads=profile.limits.threads,
-        inputs=model.inputs,
-        outputs=model.outputs,
-        scores=model.scores,
-        embedding=model.embedding,
+        inputs=signature.inputs,
+        outputs=signature.outputs,
+        scores=signature.scores,
+        embedding=signature.embedding,
         labels=labels,
-        bounds={model.input.name: reference.bounds},
+        bounds=reference.bounds,
         blobs={role: _blob(path) for role, path in files.items()},
         created_at=identity.created_at,
     )
@@ -109,13 +116,3 @@ def write_npz(path: Path, arrays: Mapping[str, Array]) -> None:
 def _blob(path: Path) -> Blob:
     data = path.read_bytes()
     return Blob(sha256=digest(data), size=len(data))
-
-
-def environment(*, torch: bool) -> dict[str, str]:
-    """Versions of what compiled, and the machine's architecture."""
-    packages = [*PACKAGES, "torch", "onnxscript"] if torch else [*PACKAGES]
-    return {
-        "python": platform.python_version(),
-        "machine": platform.machine(),
-        **{package: version(package) for package in packages},
-    }

@@ -1,32 +1,39 @@
-"""A source and device profiles in, bundles out. Runs the plan; what is shared runs once.
+"""A source, device profiles and a budget in, bundles out. What profiles share is computed once.
 
-The same source, profiles, seed and ``created_at`` give the same bytes, but for one thing: where speed is measured, the
-scheme that is chosen can turn on it when two are about as fast.
+The same inputs give the same bytes, but for one thing: where speed is measured, what is chosen can turn on it when two
+candidates are about as fast.
 """
 
 from __future__ import annotations
 
-import platform
+import json
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import cast
 
-from edgewise.profile import Profile, Scheme
-from edgewise_agent.runtimes import RUNTIMES
-from edgewise_compiler import export, measure, quantize
-from edgewise_compiler.bundle import CompiledBundle, Identity, environment, write_bundle, write_npz
-from edgewise_compiler.choose import Candidate, choose
+import msgspec
+import onnx
+
+from edgewise.profile import Profile
+from edgewise_compiler import measure, targets
+from edgewise_compiler.budget import Budget
+from edgewise_compiler.bundle import CompiledBundle, Identity, write_bundle
+from edgewise_compiler.cache import Cache, default_folder, environment
 from edgewise_compiler.errors import CompileError
-from edgewise_compiler.model import Answers, Model
-from edgewise_compiler.plan import FP32, Step, plan
-from edgewise_compiler.recipe import Predict
+from edgewise_compiler.judge import Judgement, judgement
+from edgewise_compiler.model import Model
+from edgewise_compiler.page import write_page, write_pages
+from edgewise_compiler.plan import Origin
 from edgewise_compiler.reference import make_reference
-from edgewise_compiler.report import CandidateReport, Latency, Report
-from edgewise_compiler.source import FIDELITY, Opened, Source, open_source
+from edgewise_compiler.report import LayerReport, Report
+from edgewise_compiler.runner import Ok, Runner
+from edgewise_compiler.search import Found, Search
+from edgewise_compiler.sources import Opened, Source, open_source
 
-RUNTIME = "onnxruntime"
-"""Candidates are ONNX files and are judged on this runtime."""
+PACKAGES = ("edgewise-compiler", "numpy", "onnx", "onnxruntime")
+PARITY_ITEMS = 32
+MAX_LAYERS = 40
 
 
 def compile(
@@ -39,169 +46,179 @@ def compile(
     version: int,
     release: int,
     created_at: float,
+    budget: Budget | None = None,
+    training: bool | None = None,
+    explore: bool = False,
     seed: int = 0,
+    cache: Path | None = None,
     progress: Callable[[float, str], None],
 ) -> list[CompiledBundle]:
-    """Compile for every profile, into ``out``/PROFILE. ``created_at``: Unix seconds. ``progress``: (fraction, text).
+    """Compile for every profile, into ``out``/PROFILE: bundle, ``report.json``, ``report.html``; for several profiles
+    ``out``/report.html besides.
 
-    Raises CompileError; refuses before anything is computed when the plan cannot work.
+    ``created_at``: Unix seconds. ``training``: may rungs train? As a rule where the budget has limits. ``explore``: try
+    every rung of every target, for the whole front. ``cache``: a folder; the user's own without. ``progress``:
+    (fraction, text).
+
+    A budget that nothing meets is no error: the bundle is then the best there was, and its report says
+    ``meets: false`` and what is missing. Raises CompileError; refuses before anything is computed where it can.
     """
-    steps = plan(profiles, runtimes=RUNTIMES, machine=platform.machine())
+    budget = budget or Budget()
+    _refuse(profiles)
+    started = time.monotonic()
     progress(0.0, "read the model and its data")
-    identity = Identity(tenant, model, version, release, created_at, seed)
-    opened = open_source(source)
     out.mkdir(parents=True, exist_ok=True)
+    identity = Identity(tenant, model, version, release, created_at, seed)
     # No profile's name begins with a dot.
     with tempfile.TemporaryDirectory(prefix=".work-", dir=out) as work:
-        run = _Run(opened, {profile.name: profile for profile in profiles}, out, Path(work), identity)
-        for done, step in enumerate(steps):
-            progress((done + 1) / (len(steps) + 1), step.title)
-            run.step(step)
-    progress(1.0, "compiled")
-    return [run.bundles[profile.name] for profile in profiles]
-
-
-def agreement(one: Answers, other: Answers) -> float:
-    """Fidelity: share of items for which both predict the same class."""
-    return float((one.scores.argmax(axis=1) == other.scores.argmax(axis=1)).mean())
-
-
-class _Run:
-    """One compilation: what the steps gave so far, and one method a kind of step."""
-
-    def __init__(self, opened: Opened, profiles: dict[str, Profile], out: Path, work: Path, identity: Identity) -> None:
-        self.opened = opened
-        self.profiles = profiles
-        self.out = out
-        self.work = work
-        self.identity = identity
-        self.models: dict[str, Model] = {}
-        self.answers: dict[str, Answers] = {}
-        self.candidates: dict[str, CandidateReport] = {}
-        self.latency: dict[str, dict[str, Latency]] = {}
-        self.bundles: dict[str, CompiledBundle] = {}
-        self.parity: float | None = None
-        self.before = 1.0
-        self.notes = list(opened.notes)
-
-    def step(self, step: Step) -> None:
-        """Run one step of the plan."""
-        run: Callable[[str], None] = getattr(self, f"_{step.kind}")
-        run(step.target)
-
-    def _path(self, name: str) -> Path:
-        return self.work / f"{name}.onnx"
-
-    def _export(self, _: str) -> None:
-        opened, path = self.opened, self._path(FP32)
-        if opened.module is not None:
-            self.notes += export.export_module(opened.module, opened.reference, path)
-        elif opened.model is not None:
-            export.copy_onnx(opened.model, path)
-        fp32 = Model(RUNTIME, path)
-        fp32.check(opened.reference)
-        fp32.check(opened.calibrate)
-        if opened.module is not None:
-            self.parity = export.check_parity(opened.module, fp32, opened.reference)
-        self.models[FP32] = fp32
-
-    def _prepare(self, _: str) -> None:
-        quantize.prepare(self._path(FP32), self._path("prepared"))
-
-    def _calibrate(self, _: str) -> None:
-        fp32 = self.models[FP32]
-        quantize.calibrate(self._path("prepared"), fp32.input.name, self.opened.calibrate, self.work / "ranges.json")
-
-    def _quantize(self, scheme: str) -> None:
-        quantize.quantize(
-            self._path("prepared"),
-            self.models[FP32].scores,
-            self.work / "ranges.json",
-            cast(Scheme, scheme),
-            self._path(scheme),
-        )
-        self.models[scheme] = Model(RUNTIME, self._path(scheme))
-
-    def _answer(self, name: str) -> None:
-        """Run a candidate over the reference and judge it; refuse the whole when fp32 itself is not finite."""
-        opened, model = self.opened, self.models[name]
-        answers = model.answer(opened.reference)
-        nonfinite = int((~answers.finite()).sum())
-        if name == FP32 and nonfinite:
-            raise CompileError(
-                f"the model's outputs are NaN or infinite for {nonfinite} of {len(opened.reference)} items of the "
-                "reference; guard the model against such inputs",
-                code="not-finite",
+        folder = Path(work)
+        opened = open_source(source, folder)
+        shared = _Shared(opened, folder, out, Cache(cache or default_folder()), seed)
+        made: list[CompiledBundle] = []
+        for number, profile in enumerate(profiles):
+            begin, end = (number + 0.05) / len(profiles), (number + 1) / len(profiles)
+            part = _part(progress, begin, end)
+            shared.runner.progress = lambda fraction, text, part=part: part(None, text)  # type: ignore[misc]
+            search = Search(
+                runner=shared.runner,
+                judgement=shared.judgement,
+                profile=profile,
+                budget=budget,
+                source=shared.source,
+                original=shared.original,
+                model=shared.proto,
+                reference=opened.reference,
+                folder=folder,
+                has_labels=opened.reference.labels is not None,
+                training=budget.limits if training is None else training,
+                explore=explore,
+                progress=part,
             )
-        opened.check_classes(answers.scores.shape[1])
-        self.answers[name] = answers
-        if opened.evaluate is None:
-            metric = agreement(answers, self.answers[FP32])
-            figures = {FIDELITY: metric}
-        else:
-            metric, figures = opened.judge(self._predict(name))
-        if name == FP32:
-            self.before = metric if opened.baseline is None else opened.judge(opened.baseline)[0]
-        self.candidates[name] = CandidateReport(
-            name=name, size=model.path.stat().st_size, metric=metric, figures=figures, nonfinite=nonfinite
+            made.append(_bundle(shared, identity, profile, budget, search.run(), out / profile.name, started))
+    if len(made) > 1:
+        write_pages(out / "report.html", model, [bundle.report for bundle in made])
+    progress(1.0, "compiled")
+    return made
+
+
+class _Shared:
+    """What all profiles of one request share: the opened source, its answers, the runner and so all nodes."""
+
+    def __init__(self, opened: Opened, folder: Path, out: Path, cache: Cache, seed: int) -> None:
+        self.opened = opened
+        self.source = Origin("the source", "onnx", opened.traits)
+        self.original = None if opened.original is None else Origin("the TFLite file", "tflite", opened.traits)
+        self.proto = onnx.load_model(str(opened.model))
+        fp32 = Model(opened.model, named=opened.named)
+        self.judgement: Judgement = judgement(opened.metric, opened.reference, opened.named, fp32)
+        scores = self.judgement.source_answers.scores
+        opened.check_classes(None if scores is None else scores.shape[1])
+        self.before = self.judgement.before
+        if opened.baseline is not None:
+            self.before = opened.baseline()[opened.metric.name]
+        origins = {self.source: opened.model}
+        if self.original is not None and opened.original is not None:
+            origins[self.original] = opened.original
+        self.runner = Runner(
+            origins=origins,
+            data=opened.data,
+            parity=opened.reference.spread(PARITY_ITEMS),
+            named=opened.named,
+            folder=folder,
+            failures=out / "failures",
+            cache=cache,
+            seed=seed,
+            progress=lambda fraction, text: None,
         )
 
-    def _predict(self, name: str) -> Predict:
-        """How a candidate predicts; the reference, which it has answered already, is not run again."""
-        opened, model, answers = self.opened, self.models[name], self.answers[name]
-        return lambda items: answers.scores if items is opened.reference else model.predict(items)
 
-    def _measure(self, name: str) -> None:
-        profile = self.profiles[name]
-        inputs = self.work / "measure.npz"
-        write_npz(inputs, {self.models[FP32].input.name: self.opened.reference[:32]})
-        paths = {candidate: self.models[candidate].path for candidate in (FP32, *profile.quantization.schemes)}
-        measured = measure.measure(profile, paths, inputs)
-        if measured is not None:
-            self.latency[name] = measured
+def _bundle(
+    shared: _Shared, identity: Identity, profile: Profile, budget: Budget, found: Found, out: Path, started: float
+) -> CompiledBundle:
+    opened, chosen = shared.opened, found.chosen
+    answers = shared.judgement.answers(chosen.made, chosen.target.kind)
+    signature = Model(opened.model, named=opened.named)
+    version = chosen.target.name
+    if chosen.target.runtime:
+        signature = Model(chosen.made.file, chosen.target.kind, named=opened.named)
+        version = signature.version
+    reference = make_reference(
+        answers, opened.reference, signature.ranks, batched=signature.batched, seed=identity.seed
+    )
+    report = Report(
+        profile=profile.name,
+        target=chosen.target.name,
+        runtime=version,
+        scheme=chosen.name,
+        rung=chosen.rung,
+        metric=opened.metric.name,
+        metric_before=shared.before,
+        metric_after=chosen.cost.metric,
+        items=len(opened.reference),
+        size_before=found.source.size,
+        size_after=chosen.cost.size,
+        latency=found.latency or None,
+        not_measured=None if found.latency else measure.why_not(profile),
+        parity=opened.parity,
+        notes=[*opened.notes, *chosen.notes, *reference.notes, *_elsewhere(profile)],
+        candidates=[found.report(one, budget) for one in found.candidates],
+        rungs=found.rungs,
+        front=found.front,
+        layers=_layers(shared.runner),
+        targets=found.targets,
+        budget={name: value for name, value in msgspec.to_builtins(budget).items() if value is not None},
+        meets=not found.lacks,
+        missing=found.lacks,
+        unchecked=found.unchecked,
+        digests=opened.digests,
+        environment=environment(*PACKAGES, *opened.packages),
+        seconds=round(time.monotonic() - started, 2),
+    )
+    made = write_bundle(
+        out, identity, profile, chosen.target, chosen.made.file, signature, opened.classes, reference, report
+    )
+    (out / "report.json").write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=1))
+    write_page(out / "report.html", identity.model, made.report)
+    return made
 
-    def _bundle(self, name: str) -> None:
-        profile, opened = self.profiles[name], self.opened
-        latency = self.latency.get(name)
-        tried = (FP32, *profile.quantization.schemes)
-        scheme, reasons = choose(
-            profile.quantization.schemes,
-            {
-                candidate: Candidate(
-                    metric=self.candidates[candidate].metric,
-                    finite=not self.candidates[candidate].nonfinite,
-                    latency=latency[candidate] if latency else None,
-                )
-                for candidate in tried
-            },
-        )
-        chosen = self.models[scheme]
-        reference = make_reference(self.answers[scheme], opened.reference, opened.labels, seed=self.identity.seed)
-        report = Report(
-            profile=name,
-            runtime=chosen.version,
-            scheme=scheme,
-            metric=opened.metric,
-            metric_before=self.before,
-            metric_after=self.candidates[scheme].metric,
-            items=len(opened.reference),
-            size_before=self.candidates[FP32].size,
-            size_after=self.candidates[scheme].size,
-            latency=latency,
-            not_measured=None if latency else measure.why_not(profile),
-            parity=self.parity,
-            notes=[*self.notes, *reasons, *reference.notes, *_elsewhere(profile)],
-            candidates=[self.candidates[candidate] for candidate in tried],
-            digests=opened.digests,
-            environment=environment(torch=opened.module is not None),
-        )
-        self.bundles[name] = write_bundle(
-            self.out / name, self.identity, profile, chosen, opened.classes, reference, report
-        )
+
+def _layers(runner: Runner) -> list[LayerReport]:
+    """The most sensitive layers, worst first, where sensitivity was looked at."""
+    for node, outcome in runner.outcomes():
+        if node.kind == "sensitivity" and isinstance(outcome, Ok):
+            layers = json.loads(outcome.file.read_text())["layers"]
+            return [LayerReport(node=one["node"], op=one["op"], snr_db=one["snr_db"]) for one in layers[:MAX_LAYERS]]
+    return []
+
+
+def _part(progress: Callable[[float, str], None], begin: float, end: float) -> Callable[[float | None, str], None]:
+    """Progress of one profile; without a fraction the last one stays."""
+    last = begin
+
+    def tell(fraction: float | None, text: str) -> None:
+        nonlocal last
+        if fraction is not None:
+            last = max(last, begin + (end - begin) * fraction)
+        progress(last, text)
+
+    return tell
+
+
+def _refuse(profiles: list[Profile]) -> None:
+    if not profiles:
+        raise CompileError("expected at least one device profile, got none", code="cannot-plan")
+    names = [profile.name for profile in profiles]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise CompileError(f"expected each device profile once, got {', '.join(twice)} twice", code="cannot-plan")
+    for profile in profiles:
+        targets.first(profile)
 
 
 def _elsewhere(profile: Profile) -> list[str]:
-    here = platform.machine()
-    if profile.architecture == here:
-        return []
-    return [f"the reference was computed on {here}: int8 arithmetic on {profile.architecture} may round otherwise"]
+    why = measure.why_not(profile)
+    return (
+        []
+        if why is None
+        else [f"the reference was computed here: int8 arithmetic on {profile.architecture} may round otherwise"]
+    )

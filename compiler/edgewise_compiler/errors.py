@@ -2,7 +2,21 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from edgewise.errors import EdgewiseError
+
+
+class Unsupported(msgspec.Struct, frozen=True, kw_only=True):
+    """One node that cannot be taken: which, why, and what to write instead, where something would help."""
+
+    node: str
+    op: str
+    why: str
+    rewrite: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.op} {self.node!r}: {self.why}" + (f"; {self.rewrite}" if self.rewrite else "")
 
 
 class CompileError(EdgewiseError):
@@ -10,7 +24,9 @@ class CompileError(EdgewiseError):
 
     Codes: ``bad-source`` (a file that is missing or not what it should be), ``bad-recipe``, ``bad-data``,
     ``cannot-plan``, ``cannot-export``, ``parity`` (the exported model answers otherwise), ``cannot-quantize``,
-    ``cannot-load`` (the runtime refuses the model), ``not-finite``.
+    ``cannot-load`` (the runtime refuses the model), ``not-finite``, ``refused``, ``unsupported``, ``missing-extra``,
+    ``broke-its-word`` (a pass gave what it must not), ``bad-metric``, ``bad-budget``, ``no-room`` (no disk),
+    ``worker-died``.
     """
 
     code = "compile-failed"

@@ -1,4 +1,4 @@
-"""torch -> ONNX, held against torch on real inputs; and an ONNX file that comes ready, checked.
+"""torch -> ONNX, held against torch on real inputs. BatchNorm stays: what prunes and trains wants it.
 
 What leaves here is one self-contained file without traces of the machine that wrote it.
 """
@@ -12,51 +12,55 @@ import os
 import re
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 import numpy as np
 import onnx
 
+from edgewise_compiler.data import Array, Data
 from edgewise_compiler.errors import CompileError, one_line
 from edgewise_compiler.model import Model
-from edgewise_compiler.recipe import Array
 
 if TYPE_CHECKING:
     import torch
+    from torch.export import ExportedProgram
 
 OPSET = 20
-MIN_OPSET = 13
-"""The first with per-channel QuantizeLinear."""
 PARITY_LIMIT = 1e-3
 PARITY_ITEMS = 256
+TWO_OUTPUTS = ("scores", "embedding")
 
 
-def export_module(module: torch.nn.Module, items: Array, path: Path) -> list[str]:
-    """Write ``module`` as ONNX: input ``input`` [batch, ...], outputs ``scores`` and ``embedding``. Returns notes.
+def export_module(
+    module: torch.nn.Module | ExportedProgram, data: Data | None, path: Path, outputs: tuple[str, ...] = ()
+) -> list[str]:
+    """Write a module as ONNX, inputs by the names in ``data`` with a dynamic batch, and return notes.
 
+    Without names for the ``outputs``: ``scores`` and ``embedding`` where there are two, ``scores`` where there is one.
+    A program that is exported already keeps its own names and axes (``data`` is None then).
     Raises CompileError (code ``cannot-export``) with one line that names what could not be exported.
     """
     import torch
 
-    example = torch.from_numpy(np.ascontiguousarray(items[:2] if len(items) > 1 else items[[0, 0]]))
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)
+    arguments: dict[str, Any] = {}
     try:
-        _check_outputs(module, example)
+        if data is not None:
+            examples = [torch.from_numpy(_example(array)) for array in data.inputs.values()]
+            arguments = {
+                "args": tuple(examples),
+                "input_names": list(data.inputs),
+                "output_names": list(outputs or _names(module, examples)),
+                "dynamic_shapes": ({0: torch.export.Dim("batch")},) * len(examples),
+            }
         with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's own deprecations, about nothing that the user wrote
             program = torch.onnx.export(
-                module,
-                (example,),
-                dynamo=True,
-                input_names=["input"],
-                output_names=["scores", "embedding"],
-                dynamic_shapes=({0: torch.export.Dim("batch")},),
-                opset_version=OPSET,
-                verbose=False,
+                module, dynamo=True, opset_version=OPSET, verbose=False, optimize=False, **arguments
             )
         if program is None:
             raise CompileError("the exporter gave no model", code="cannot-export")
@@ -67,27 +71,33 @@ def export_module(module: torch.nn.Module, items: Array, path: Path) -> list[str
         raise CompileError(f"cannot export the model to ONNX: {explain(error)}", code="cannot-export") from error
     finally:
         logger.setLevel(level)
-    _anonymous(model)
+    anonymous(model)
     onnx.save_model(model, str(path))
-    got = _opset(model)
+    got = opset_of(model)
     return [] if got == OPSET else [f"ONNX opset {got}: the exporter could not write {OPSET}"]
 
 
-def _check_outputs(module: torch.nn.Module, example: torch.Tensor) -> None:
+def _example(array: Array) -> Array:
+    """Two items: a batch of one would be taken for a constant."""
+    return np.ascontiguousarray(array[:2] if len(array) > 1 else array[[0, 0]])
+
+
+def _names(module: Any, examples: list[torch.Tensor]) -> tuple[str, ...]:
+    """Names of the outputs that forward gives. Raises CompileError (code ``cannot-export``)."""
     import torch
 
     with torch.no_grad():
-        outputs = module(example)
-    if not (
-        isinstance(outputs, tuple)
-        and len(outputs) == 2
-        and all(isinstance(output, torch.Tensor) and output.ndim == 2 for output in outputs)
+        outputs = module(*examples)
+    parts = outputs if isinstance(outputs, (tuple, list)) else (outputs,)
+    if not all(isinstance(part, torch.Tensor) for part in parts) or (
+        len(parts) > 2 or not parts or (len(parts) == 2 and not all(part.ndim == 2 for part in parts))
     ):
         raise CompileError(
-            "expected a model that returns (scores [n, classes], embedding [n, d]), "
-            f"got {type(outputs).__name__} of {_shapes(outputs)}",
+            "expected a model that returns (scores [n, classes], embedding [n, d]), or one tensor, or names for its "
+            f"outputs; got {type(outputs).__name__} of {_shapes(outputs)}",
             code="cannot-export",
         )
+    return TWO_OUTPUTS[: len(parts)]
 
 
 def _shapes(outputs: object) -> str:
@@ -111,30 +121,32 @@ def explain(error: BaseException) -> str:
     return line
 
 
-def check_parity(module: torch.nn.Module, model: Model, items: Array) -> float:
-    """Largest difference between torch and the exported model over real items, in scores and embedding.
+def check_parity(module: torch.nn.Module, model: Model, data: Data) -> float:
+    """Largest difference between torch and the exported model over real items, in all outputs.
 
     It may be at most ``PARITY_LIMIT``, times the largest output where that is above one. Items that torch itself gives
     NaN or infinity for are left to the check on finite outputs. Raises CompileError (code ``parity``).
     """
     import torch
 
-    items = items[:: max(1, len(items) // PARITY_ITEMS)][:PARITY_ITEMS]
+    items = data.take(slice(None, None, max(1, len(data) // PARITY_ITEMS))).take(slice(0, PARITY_ITEMS))
     with torch.no_grad():
-        expected = [output.numpy() for output in module(torch.from_numpy(np.ascontiguousarray(items)))]
+        given = module(*(torch.from_numpy(np.ascontiguousarray(array)) for array in items.inputs.values()))
+    expected = [part.numpy() for part in (given if isinstance(given, (tuple, list)) else (given,))]
     answers = model.answer(items)
     largest = 0.0
-    for name, want, got in (("scores", expected[0], answers.scores), ("embedding", expected[1], answers.embedding)):
-        if got is None or got.shape != want.shape:
-            raise CompileError(f"exported model: expected {name} {list(want.shape)}", code="parity")
-        rows = np.isfinite(want).all(axis=1)
+    for tensor, want in zip(model.outputs, expected, strict=True):
+        got = answers.outputs[tensor.name]
+        if got.shape != want.shape:
+            raise CompileError(f"exported model: expected {tensor.name} {list(want.shape)}", code="parity")
+        rows = np.isfinite(want).reshape(len(want), -1).all(axis=1)
         if not rows.any():
             continue
-        difference = float(np.abs(want[rows] - got[rows]).max())
+        difference = float(np.abs(want[rows].astype(np.float64) - got[rows]).max())
         limit = PARITY_LIMIT * max(1.0, float(np.abs(want[rows]).max()))
         if not difference <= limit:
             raise CompileError(
-                f"exported model: {name} differs from torch by {difference:.2g} over {len(items)} real items, "
+                f"exported model: {tensor.name} differs from torch by {difference:.2g} over {len(items)} real items, "
                 f"expected at most {limit:.2g}; does forward() depend on values that were fixed at export?",
                 code="parity",
             )
@@ -142,29 +154,12 @@ def check_parity(module: torch.nn.Module, model: Model, items: Array) -> float:
     return largest
 
 
-def copy_onnx(source: Path, path: Path) -> None:
-    """Check an ONNX file that comes ready, and write it as one file. Raises CompileError (code ``bad-source``)."""
-    try:
-        model = onnx.load_model(str(source))
-        onnx.checker.check_model(model)
-    except Exception as error:  # protobuf, the checker and external data each raise their own
-        raise CompileError(
-            f"{source.name}: expected an ONNX model in one file: {one_line(error)}", code="bad-source"
-        ) from error
-    if _opset(model) < MIN_OPSET:
-        raise CompileError(
-            f"{source.name}: expected ONNX opset {MIN_OPSET} or newer, got {_opset(model)}; export it anew",
-            code="bad-source",
-        )
-    _anonymous(model)
-    onnx.save_model(model, str(path))
-
-
-def _opset(model: onnx.ModelProto) -> int:
+def opset_of(model: onnx.ModelProto) -> int:
+    """The version of the standard operators."""
     return max((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), default=0)
 
 
-def _anonymous(model: onnx.ModelProto) -> None:
+def anonymous(model: onnx.ModelProto) -> None:
     """Take out what exporters leave behind: documentation, stack traces with the paths of a machine."""
     model.doc_string = ""
     del model.metadata_props[:]

@@ -17,6 +17,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
@@ -25,6 +26,7 @@ import numpy as np
 
 from edgewise.profile import Profile
 from edgewise_agent.runtimes import open_runtime
+from edgewise_compiler.data import Data
 from edgewise_compiler.errors import CompileError
 from edgewise_compiler.report import Latency
 
@@ -36,7 +38,7 @@ DEADLINE_S = 120.0
 
 
 class Job(msgspec.Struct, frozen=True):
-    """What one process measures. ``inputs``: an npz with an array per input name; its items are taken in turn."""
+    """What one process measures. ``inputs``: items as ``Data.save`` writes them; they are taken in turn."""
 
     runtime: str
     model: str
@@ -52,6 +54,14 @@ class Round(msgspec.Struct, frozen=True):
     peak_rss_mb: float
 
 
+@dataclass(frozen=True)
+class Measured:
+    """One file to measure, on one of the agent's runtimes."""
+
+    runtime: str
+    path: Path
+
+
 def why_not(profile: Profile) -> str | None:
     """Why this profile cannot be measured here; None when it can."""
     machine = platform.machine()
@@ -60,25 +70,25 @@ def why_not(profile: Profile) -> str | None:
     return f"not measured: {profile.name} is {profile.architecture}, this machine is {machine}"
 
 
-def measure(profile: Profile, models: Mapping[str, Path], inputs: Path) -> dict[str, Latency] | None:
-    """Latency of each candidate by name, or None on another architecture. ``inputs``: an npz as in ``Job``.
+def measure(threads: int, models: Mapping[str, Measured], inputs: Path) -> dict[str, Latency]:
+    """Latency of each file by name, in turn and round by round. ``inputs``: as in ``Job``.
 
     Raises CompileError (code ``cannot-load``) when a process dies or is not done within ``DEADLINE_S``.
     """
-    if why_not(profile):
-        return None
-    processors = _processors(profile.limits.threads)
+    processors = _processors(threads)
     workers: dict[str, subprocess.Popen[bytes]] = {}
     rounds: dict[str, list[Round]] = {name: [] for name in models}
     watchdog = threading.Timer(DEADLINE_S, _kill, [workers])
     watchdog.start()
     try:
         for name, model in models.items():
-            job = Job(profile.runtime, str(model), profile.limits.threads, str(inputs), processors)
+            job = Job(model.runtime, str(model.path), threads, str(inputs), processors)
             workers[name] = subprocess.Popen(
                 [sys.executable, "-m", "edgewise_compiler.measure"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
             )
-            _ask(name, workers[name], msgspec.json.encode(job))
+            _tell(workers[name], msgspec.json.encode(job))
+        for name, worker in workers.items():  # all of them load meanwhile
+            _hear(name, worker)
         for _ in range(ROUNDS):
             for name, worker in workers.items():
                 rounds[name].append(msgspec.json.decode(_ask(name, worker, b"round"), type=Round))
@@ -109,13 +119,22 @@ def _kill(workers: Mapping[str, subprocess.Popen[bytes]]) -> None:
 
 
 def _ask(name: str, worker: subprocess.Popen[bytes], line: bytes) -> bytes:
-    assert worker.stdin is not None and worker.stdout is not None
+    _tell(worker, line)
+    return _hear(name, worker)
+
+
+def _tell(worker: subprocess.Popen[bytes], line: bytes) -> None:
+    assert worker.stdin is not None
     try:
         worker.stdin.write(line + b"\n")
         worker.stdin.flush()
-        answer = worker.stdout.readline()
-    except BrokenPipeError:
-        answer = b""
+    except BrokenPipeError:  # heard as the end of its answers
+        pass
+
+
+def _hear(name: str, worker: subprocess.Popen[bytes]) -> bytes:
+    assert worker.stdout is not None
+    answer = worker.stdout.readline()
     if not answer:
         raise CompileError(
             f"measuring {name}: the process ended (or took more than {DEADLINE_S:.0f} s); its message is above",
@@ -136,11 +155,8 @@ def _serve(stdin: IO[bytes], stdout: IO[bytes]) -> None:
     if job.processors:
         os.sched_setaffinity(0, job.processors)
     runtime = open_runtime(job.runtime, Path(job.model), job.threads)
-    with np.load(job.inputs, allow_pickle=False) as data:
-        arrays = {name: data[name] for name in data.files}
-    items = [
-        {name: array[i : i + 1] for name, array in arrays.items()} for i in range(len(next(iter(arrays.values()))))
-    ]
+    ranks = {tensor.name: len(tensor.shape) for tensor in runtime.describe()[0]}
+    items = list(Data.load(Path(job.inputs)).feeds(ranks, 1))
     for i in range(WARM_UP):
         runtime.infer(items[i % len(items)])
     stdout.write(b"ready\n")

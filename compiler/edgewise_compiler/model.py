@@ -1,7 +1,8 @@
 """A model file opened on a runtime: which output is what, and what it answers.
 
-The naming rule: the one input keeps its name; ``scores`` is the output called ``scores`` or ``logits``, else the first
-with two axes; ``embedding`` is the output called ``embedding`` with two axes, else there is none.
+The naming rule, unless the source says otherwise: ``scores`` is the output called ``scores`` or ``logits``, else the
+first other one with two axes and two columns or more; ``embedding`` is the output called ``embedding`` with two axes.
+A model may have neither.
 """
 
 from __future__ import annotations
@@ -15,117 +16,132 @@ import numpy.typing as npt
 
 from edgewise.bundle import Tensor
 from edgewise_agent.runtimes import Runtime, RuntimeFailure, open_runtime
+from edgewise_agent.runtimes.tensors import NUMPY
+from edgewise_compiler.data import Array, Data
 from edgewise_compiler.errors import CompileError, one_line
-from edgewise_compiler.recipe import Array, Scores
+from edgewise_compiler.passes import Kind
 
-DTYPES = {
-    "BOOL": np.bool_,
-    "UINT8": np.uint8,
-    "INT8": np.int8,
-    "INT32": np.int32,
-    "INT64": np.int64,
-    "FP16": np.float16,
-    "FP32": np.float32,
-    "FP64": np.float64,
-}
+FLOATS = ("FP16", "FP32", "FP64")
 SCORES = ("scores", "logits")
 EMBEDDING = "embedding"
-BATCH = 256
+BATCH = 64
+RUNTIME_OF: dict[Kind, str] = {"onnx": "onnxruntime", "tflite": "litert", "openvino": "openvino"}
+"""On which of the agent's runtimes a model of a kind is opened."""
 
 
 @dataclass(frozen=True)
 class Answers:
-    """What a model answers to n items: scores float32 [n, classes]; embedding float32 [n, d] or None."""
+    """What a model answers to n items: every output by name, [n, ...]; floats as float32."""
 
-    scores: npt.NDArray[np.float32]
-    embedding: npt.NDArray[np.float32] | None
+    outputs: dict[str, Array]
+    scores_name: str | None = None
+    embedding_name: str | None = None
+
+    @property
+    def scores(self) -> npt.NDArray[np.float32] | None:
+        """Class scores float32 [n, classes], where the model has them."""
+        return None if self.scores_name is None else self.outputs[self.scores_name].astype(np.float32, copy=False)
+
+    @property
+    def embedding(self) -> npt.NDArray[np.float32] | None:
+        """Embeddings float32 [n, d], where the model has them."""
+        return None if self.embedding_name is None else self.outputs[self.embedding_name].astype(np.float32, copy=False)
+
+    def __len__(self) -> int:
+        return len(next(iter(self.outputs.values())))
 
     def finite(self) -> npt.NDArray[np.bool_]:
         """bool [n]: is every value of the item finite?"""
-        outputs = [self.scores] if self.embedding is None else [self.scores, self.embedding]
-        rows: npt.NDArray[np.bool_] = np.logical_and.reduce(np.isfinite(np.concatenate(outputs, axis=1)), axis=1)
+        rows = np.ones(len(self), dtype=np.bool_)
+        for output in self.outputs.values():
+            if output.dtype.kind == "f":
+                rows &= np.isfinite(output).reshape(len(output), -1).all(axis=1)
         return rows
 
 
 class Model:
-    """One model file on one runtime. Raises CompileError (code ``cannot-load``) for what cannot be served."""
+    """One model file on the runtime of its kind. Raises CompileError (code ``cannot-load``) when that cannot load it.
 
-    def __init__(self, runtime: str, path: Path, threads: int = 1) -> None:
+    ``scores`` and ``embedding``: names of those outputs; by the naming rule where they are not given.
+    """
+
+    def __init__(
+        self, path: Path, kind: Kind = "onnx", *, threads: int = 1, named: tuple[str | None, str | None] | None = None
+    ) -> None:
         try:
-            self._runtime: Runtime = open_runtime(runtime, path, threads)
-            inputs, outputs = self._runtime.describe()
+            self._runtime: Runtime = open_runtime(RUNTIME_OF[kind], path, threads)
+            self.inputs, self.outputs = self._runtime.describe()
         except RuntimeFailure as error:
             raise CompileError(one_line(error), code="cannot-load") from error
         except msgspec.ValidationError as error:
             raise CompileError(f"{path.name}: signature: {one_line(error)}", code="cannot-load") from error
         self.version = self._runtime.version
-        self.path = path
-        self.inputs, self.outputs = inputs, outputs
-        self.input = _input(inputs)
-        self.scores, self.embedding = _outputs(outputs)
+        self.path, self.kind = path, kind
+        self.ranks = {tensor.name: len(tensor.shape) for tensor in self.inputs}
+        self.batched = all(tensor.shape and tensor.shape[0] == -1 for tensor in self.inputs)
+        self.scores, self.embedding = name_outputs(self.outputs) if named is None else named
 
-    def check(self, items: Array) -> None:
-        """Do these items [n, ...] fit the input? Raises CompileError (code ``bad-data``)."""
-        expected, shape = DTYPES[self.input.datatype], self.input.shape
-        fits = items.ndim == len(shape) and all(
-            want in (-1, got) for want, got in zip(shape[1:], items.shape[1:], strict=True)
-        )
-        if not fits or items.dtype != expected:
+    def check(self, data: Data, what: str) -> None:
+        """Do these items fit the inputs? ``what`` they are, for the error. Raises CompileError (code ``bad-data``)."""
+        wanted = {tensor.name: tensor for tensor in self.inputs}
+        if set(wanted) != set(data.inputs):
             raise CompileError(
-                f"inputs: the model takes {np.dtype(expected).name} {shape} ({self.input.name}), "
-                f"got {items.dtype} {list(items.shape)}",
+                f"{what}: the model takes {', '.join(wanted)}; got {', '.join(data.inputs) or 'nothing'}",
                 code="bad-data",
             )
+        lengths = {name: len(array) for name, array in data.inputs.items()}
+        if len(set(lengths.values())) != 1 or not len(data):
+            raise CompileError(
+                f"{what}: expected as many items for each input, at least one; got {lengths}", code="bad-data"
+            )
+        for name, tensor in wanted.items():
+            array = data.inputs[name]
+            # An item each first index: a slice of length one of the batch, or (one axis more) a whole tensor.
+            got = array.shape[1:] if array.ndim == len(tensor.shape) + 1 else (1, *array.shape[1:])
+            fits = len(got) == len(tensor.shape) and all(
+                want in (-1, size) for want, size in zip(tensor.shape, got, strict=True)
+            )
+            if not fits or array.dtype != NUMPY[tensor.datatype]:
+                raise CompileError(
+                    f"{what}: input {name!r} takes {np.dtype(NUMPY[tensor.datatype]).name} {tensor.shape}, items "
+                    f"first; got {array.dtype} {list(array.shape)}",
+                    code="bad-data",
+                )
 
-    def answer(self, items: Array) -> Answers:
-        """Run all items [n, ...], in order. Raises CompileError (code ``bad-data`` or ``cannot-load``)."""
-        self.check(items)
-        scores, embeddings = [], []
-        for start in range(0, len(items), BATCH):
-            part = np.ascontiguousarray(items[start : start + BATCH])
+    def answer(self, data: Data) -> Answers:
+        """Run all items, in order. Raises CompileError (code ``bad-data`` or ``cannot-load``)."""
+        self.check(data, "inputs")
+        parts: dict[str, list[Array]] = {tensor.name: [] for tensor in self.outputs}
+        whole = any(array.ndim > self.ranks[name] for name, array in data.inputs.items())
+        for feed in data.feeds(self.ranks, BATCH if self.batched else 1):
             try:
-                outputs = self._runtime.infer({self.input.name: part})
+                outputs = self._runtime.infer(feed)
             except RuntimeFailure as error:
                 raise CompileError(f"{self.path.name}: {one_line(error)}", code="cannot-load") from error
-            for output in filter(None, (self.scores, self.embedding)):
-                if outputs[output].ndim != 2 or len(outputs[output]) != len(part):
-                    raise CompileError(
-                        f"output {output!r}: expected [{len(part)}, ...] for {len(part)} items, "
-                        f"got {list(outputs[output].shape)}",
-                        code="cannot-load",
-                    )
-            scores.append(outputs[self.scores].astype(np.float32))
-            if self.embedding:
-                embeddings.append(outputs[self.embedding].astype(np.float32))
-        return Answers(np.concatenate(scores), np.concatenate(embeddings) if self.embedding else None)
-
-    def predict(self, items: Array) -> Scores:
-        """Scores [n, classes], as a recipe's ``evaluate`` takes it."""
-        return self.answer(items).scores
-
-
-def _input(inputs: list[Tensor]) -> Tensor:
-    if len(inputs) != 1:
-        names = ", ".join(tensor.name for tensor in inputs)
-        raise CompileError(f"expected a model with one input, got {len(inputs)}: {names}", code="cannot-load")
-    if inputs[0].shape[0] != -1:
-        raise CompileError(
-            f"input {inputs[0].name!r}: expected a batch axis of any size first, got shape {inputs[0].shape}; "
-            "export the model with a dynamic batch",
-            code="cannot-load",
-        )
-    return inputs[0]
+            n = 1 if whole or not self.batched else len(next(iter(feed.values())))
+            for name, output in outputs.items():
+                array = output.astype(np.float32) if output.dtype.kind == "f" else output
+                # An item's outputs are kept as they come; a batch axis of length one is the item's own.
+                parts[name].append(array if array.ndim and len(array) == n and not whole else array[None])
+        try:
+            joined = {name: np.concatenate(arrays) for name, arrays in parts.items()}
+        except ValueError as error:
+            raise CompileError(
+                f"{self.path.name}: items give outputs of different shapes ({one_line(error)}); give items of one"
+                " shape",
+                code="bad-data",
+            ) from error
+        if short := [name for name, array in joined.items() if len(array) != len(data)]:
+            raise CompileError(
+                f"output {short[0]!r}: expected an answer for each of {len(data)} items, got {len(joined[short[0]])}",
+                code="cannot-load",
+            )
+        return Answers(joined, self.scores, self.embedding)
 
 
-def _outputs(outputs: list[Tensor]) -> tuple[str, str | None]:
-    """Names of (scores, embedding)."""
-    flat = [tensor for tensor in outputs if len(tensor.shape) == 2 and tensor.datatype in ("FP16", "FP32", "FP64")]
-    by_name = {tensor.name: tensor for tensor in flat}
-    rest = [tensor for tensor in flat if tensor.name != EMBEDDING]
-    scores = next((by_name[name] for name in SCORES if name in by_name), rest[0] if rest else None)
-    if scores is None or scores.shape[1] == 1:
-        shapes = ", ".join(f"{tensor.name} {tensor.shape}" for tensor in outputs)
-        raise CompileError(
-            f"expected an output of scores [batch, classes], two classes or more; got {shapes}", code="cannot-load"
-        )
-    return scores.name, EMBEDDING if EMBEDDING in by_name else None
+def name_outputs(outputs: list[Tensor]) -> tuple[str | None, str | None]:
+    """Names of (scores, embedding) by the naming rule; None where there is none."""
+    flat = {tensor.name: tensor for tensor in outputs if len(tensor.shape) == 2 and tensor.datatype in FLOATS}
+    embedding = EMBEDDING if EMBEDDING in flat else None
+    wide = [name for name, tensor in flat.items() if tensor.shape[1] not in (1, -1) and name != embedding]
+    return next((name for name in SCORES if name in wide), wide[0] if wide else None), embedding

@@ -1,97 +1,131 @@
-"""What is computed, in which order: pure. Shared steps come once, whatever the number of profiles.
+"""The plan: which passes, in which order. Pure. What cannot work is refused here, before anything is computed.
 
-Each step names what it needs and what it gives. A request that cannot work is refused here, before anything is
-computed. Things are named by plain words: ``source``, ``fp32``, ``prepared``, ``ranges``, ``u8s8``, ``answers:u8s8``,
-``latency:PROFILE``, ``bundle:PROFILE``.
+A plan is a directed acyclic graph of nodes. A **node** is a pass with its configuration and, for each role of the pass,
+the node whose file it takes; the leaves are what the source gave (``Origin``). Two nodes that say the same *are* the
+same: what several targets or profiles share (export, calibrate, distill, prune) is computed once.
+
+**Traits** are words for what holds of a model: ``float32``, ``folded`` (BatchNorm folded, standard operators only),
+``fused`` (operators of onnxruntime's own), ``half``, ``weights`` (only the weights are compressed), ``quantized``,
+``equalized``, ``pruned``, ``masked``, ``trained``. A pass needs some, forbids some, gives some and drops some.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from functools import cached_property
 
-from edgewise.profile import Profile
+import msgspec
+
 from edgewise_compiler.errors import CompileError
-
-Kind = Literal["export", "prepare", "calibrate", "quantize", "answer", "measure", "bundle"]
-
-FP32 = "fp32"
+from edgewise_compiler.passes import MODELS, Kind, Pass, PassConfig, find
 
 
 @dataclass(frozen=True)
-class Step:
-    """``target``: the scheme that is quantized or answered with, or the profile that is measured or bundled for."""
+class Origin:
+    """A file that the source gave: the model to compile (``source``), or a teacher or student beside it."""
 
+    name: str
     kind: Kind
-    target: str
-    needs: tuple[str, ...]
-    gives: str
+    traits: frozenset[str]
 
     @property
     def title(self) -> str:
-        """In words, for progress."""
-        return f"{self.kind} {self.target}".strip()
+        """In words."""
+        return self.name
 
 
-def plan(profiles: Sequence[Profile], *, runtimes: Collection[str], machine: str) -> list[Step]:
-    """The steps for these profiles. ``runtimes``: those that there are; ``machine``: this one's architecture.
+@dataclass(frozen=True)
+class Node:
+    """One run of a pass. ``inputs``: (role, where its file comes from)."""
 
-    A profile is measured only where its architecture is this machine's.
-    Raises CompileError (code ``cannot-plan``).
-    """
-    _refuse(profiles, runtimes)
-    schemes = list(dict.fromkeys(scheme for profile in profiles for scheme in profile.quantization.schemes))
-    steps = [
-        Step("export", "", ("source",), FP32),
-        Step("answer", FP32, (FP32, "source"), f"answers:{FP32}"),
-        Step("prepare", "", (FP32,), "prepared"),
-        Step("calibrate", "", ("prepared", "source"), "ranges"),
-    ]
-    for scheme in schemes:
-        steps.append(Step("quantize", scheme, ("prepared", "ranges"), scheme))
-        steps.append(Step("answer", scheme, (scheme, "source"), f"answers:{scheme}"))
-    for profile in profiles:
-        candidates = (FP32, *profile.quantization.schemes)
-        answers = tuple(f"answers:{candidate}" for candidate in candidates)
-        measured: tuple[str, ...] = ()
-        if profile.architecture == machine:
-            measured = (f"latency:{profile.name}",)
-            steps.append(Step("measure", profile.name, candidates, measured[0]))
-        steps.append(Step("bundle", profile.name, (*candidates, *answers, *measured), f"bundle:{profile.name}"))
-    check(steps)
-    return steps
+    pass_name: str
+    inputs: tuple[tuple[str, Node | Origin], ...]
+    config: PassConfig
+
+    @cached_property
+    def does(self) -> Pass:
+        """The pass."""
+        return find(self.pass_name)
+
+    @property
+    def kind(self) -> Kind:
+        """What its file is."""
+        return self.does.makes
+
+    @property
+    def title(self) -> str:
+        """In words, for progress and errors."""
+        return self.does.title
+
+    @cached_property
+    def traits(self) -> frozenset[str]:
+        """What holds of the model it makes, provided that the plan is right (``check``)."""
+        return (self._model_traits() - self.does.drops) | self.does.gives
+
+    def _model_traits(self) -> frozenset[str]:
+        roles = dict(self.inputs)
+        return roles["model"].traits if "model" in roles and self.kind in MODELS else frozenset()
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        # A graph of nodes is a deep value: without this each look-up would walk it whole.
+        return hash((self.pass_name, self.inputs, msgspec.json.encode(self.config)))
 
 
-def check(steps: Sequence[Step], given: Collection[str] = ("source",)) -> None:
-    """Every step has what it needs when its turn comes. Raises CompileError (code ``cannot-plan``)."""
-    have = set(given)
-    for step in steps:
-        missing = [name for name in step.needs if name not in have]
-        if missing:
-            raise CompileError(
-                f"plan: step {step.title!r} needs {', '.join(missing)}, which no step before it gives",
-                code="cannot-plan",
+Step = Node | Origin
+
+
+def node(pass_name: str, config: PassConfig | None = None, **inputs: Step) -> Node:
+    """A node: ``node("quantize", Quantize.Config(scheme="u8s8"), model=optimized, ranges=ranges)``."""
+    return Node(pass_name, tuple(sorted(inputs.items())), find(pass_name).Config() if config is None else config)
+
+
+def order(*targets: Step) -> list[Node]:
+    """Every node that these need, each once, after what it takes."""
+    seen: dict[Node, None] = {}
+    for target in targets:
+        _visit(target, seen)
+    return list(seen)
+
+
+def _visit(step: Step, seen: dict[Node, None]) -> None:
+    if isinstance(step, Origin) or step in seen:
+        return
+    for _, taken in step.inputs:
+        _visit(taken, seen)
+    seen[step] = None
+
+
+def check(*targets: Step) -> None:
+    """Is every pass given what it takes and needs, and nothing it forbids? Raises CompileError (``cannot-plan``)."""
+    for problem in problems(*targets):
+        raise CompileError(f"plan: {problem}", code="cannot-plan")
+
+
+def problems(*targets: Step) -> Iterator[str]:
+    """What is wrong with a plan, in sentences."""
+    for step in order(*targets):
+        does, given = step.does, dict(step.inputs)
+        if type(step.config) is not does.Config:
+            yield f"{does.name}: expected the configuration {does.Config.__qualname__}, got {type(step.config)}"
+        for role in sorted(does.takes.keys() ^ given.keys()):
+            yield f"{does.name}: expected inputs {', '.join(does.takes)}, " + (
+                f"{role} is missing" if role in does.takes else f"got {role} besides"
             )
-        have.add(step.gives)
-
-
-def _refuse(profiles: Sequence[Profile], runtimes: Collection[str]) -> None:
-    if not profiles:
-        raise CompileError("expected at least one device profile, got none", code="cannot-plan")
-    names = [profile.name for profile in profiles]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise CompileError(f"expected each device profile once, got {', '.join(twice)} twice", code="cannot-plan")
-    for profile in profiles:
-        if profile.runtime not in runtimes:
-            raise CompileError(
-                f"device profile {profile.name!r}: runtime: expected one of {', '.join(sorted(runtimes))}, "
-                f"got {profile.runtime!r}",
-                code="cannot-plan",
+        for role, taken in given.items():
+            if role in does.takes and taken.kind != does.takes[role]:
+                yield f"{does.name}: {role}: expected {does.takes[role]}, got {taken.kind} (from {taken.title})"
+        model = given.get("model")
+        if model is None:
+            continue
+        if does.needs - model.traits:
+            yield (
+                f"{does.name} needs a model that is {', '.join(sorted(does.needs - model.traits))}; "
+                f"{model.title} gives {', '.join(sorted(model.traits)) or 'none of that'}"
             )
-        if not profile.quantization.schemes:
-            raise CompileError(
-                f"device profile {profile.name!r}: quantization.schemes: expected at least one, got none",
-                code="cannot-plan",
-            )
+        if does.forbids & model.traits:
+            yield f"{does.name} cannot follow {model.title}: {', '.join(sorted(does.forbids & model.traits))} already"

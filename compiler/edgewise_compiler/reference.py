@@ -25,8 +25,8 @@ from edgewise.bundle import Bounds, digest
 from edgewise.sketch.embedding import features
 from edgewise.sketch.histogram import confidence
 from edgewise.sketch.spec import EmbeddingSpec, SketchSpec, projection_matrix
+from edgewise_compiler.data import Array, Data
 from edgewise_compiler.model import Answers
-from edgewise_compiler.recipe import Array
 
 FEATURES = 256
 SIGMA_ITEMS = 1000
@@ -37,35 +37,41 @@ SMOKE_ITEMS = 4
 
 @dataclass(frozen=True)
 class Reference:
-    """``projection``: the blob's bytes, or None without an embedding. ``arrays``: as in ``reference.npz``."""
+    """``projection``: the blob's bytes, or None without an embedding. ``arrays``: as in ``reference.npz``. ``smoke``:
+    up to ``SMOKE_ITEMS`` real items by input name, batched where the model takes batches, else one feed."""
 
     spec: SketchSpec
     projection: bytes | None
-    bounds: Bounds
-    smoke: Array
+    bounds: dict[str, Bounds]
+    smoke: dict[str, Array]
     arrays: dict[str, Array]
     notes: list[str]
 
 
-def make_reference(answers: Answers, items: Array, labels: npt.NDArray[np.int64] | None, *, seed: int) -> Reference:
+def make_reference(answers: Answers, data: Data, ranks: dict[str, int], *, batched: bool, seed: int) -> Reference:
     """Sketch spec, projection, bounds, smoke inputs and reference of one bundle.
 
-    ``items`` [m, ...] are what ``answers`` answer; ``labels`` int [m]. ``seed`` fixes sigma's subsample and W.
+    ``data`` is what ``answers`` answer. ``ranks``: number of axes of each input of the model; ``batched``: does it take
+    several items at once? ``seed`` fixes sigma's subsample and W.
     """
     finite = answers.finite()
-    scores = answers.scores[finite]
-    certainty = confidence(scores)
-    edges = np.unique(np.quantile(certainty, QUANTILES))
-    classes = scores.shape[1] if scores.shape[1] <= MAX_CLASSES else None
-    notes = [] if classes else [f"{scores.shape[1]} classes: no class sketch above {MAX_CLASSES}"]
-    arrays: dict[str, Array] = {
-        "classes": scores.argmax(axis=1).astype(np.int16),
-        "confidence": certainty.astype(np.float32),
-        "nonfinite": np.array(int((~finite).sum()), dtype=np.int64),
-    }
-    if labels is not None:
-        arrays["labels"] = labels[finite].astype(np.int16)
-        arrays["correct"] = arrays["classes"] == arrays["labels"]
+    notes: list[str] = []
+    arrays: dict[str, Array] = {"nonfinite": np.array(int((~finite).sum()), dtype=np.int64)}
+    classes, edges = None, np.array([])
+    if answers.scores is None:
+        notes.append("no output of class scores: no class sketch and no confidence sketch")
+    else:
+        scores = answers.scores[finite]
+        certainty = confidence(scores)
+        edges = np.unique(np.quantile(certainty, QUANTILES))
+        classes = scores.shape[1] if scores.shape[1] <= MAX_CLASSES else None
+        if classes is None:
+            notes.append(f"{scores.shape[1]} classes: no class sketch above {MAX_CLASSES}")
+        arrays["classes"] = scores.argmax(axis=1).astype(np.int16)
+        arrays["confidence"] = certainty.astype(np.float32)
+        if data.labels is not None:
+            arrays["labels"] = data.labels[finite].astype(np.int16)
+            arrays["correct"] = arrays["classes"] == arrays["labels"]
     embedding, projection = None, None
     if answers.embedding is None:
         notes.append("no output 'embedding': no embedding sketch, so feature drift is seen in the scores alone")
@@ -77,15 +83,19 @@ def make_reference(answers: Answers, items: Array, labels: npt.NDArray[np.int64]
             arrays["features"] = _features(embedding, projection, embedded)
         else:
             notes.append("embedding: the same for most items of the reference: no embedding sketch")
-    finite_items = items[np.isfinite(items)] if items.dtype.kind == "f" else items
     return Reference(
         spec=SketchSpec(embedding=embedding, classes=classes, confidence_edges=[float(edge) for edge in edges]),
         projection=projection,
-        bounds=Bounds(low=float(finite_items.min()), high=float(finite_items.max())),
-        smoke=smoke_items(items, finite),
+        bounds={name: _bounds(array) for name, array in data.inputs.items() if array.dtype.kind in "iuf"},
+        smoke=smoke_items(data, finite, ranks, batched),
         arrays=arrays,
         notes=notes,
     )
+
+
+def _bounds(items: Array) -> Bounds:
+    finite = items[np.isfinite(items)] if items.dtype.kind == "f" else items
+    return Bounds(low=float(finite.min()), high=float(finite.max())) if finite.size else Bounds(low=0.0, high=0.0)
 
 
 def median_distance(embeddings: npt.NDArray[np.float32], seed: int) -> float:
@@ -109,8 +119,8 @@ def _features(spec: EmbeddingSpec, projection: bytes, embeddings: npt.NDArray[np
     return values.astype(np.int8)
 
 
-def smoke_items(items: Array, finite: npt.NDArray[np.bool_]) -> Array:
-    """Up to ``SMOKE_ITEMS`` real items [k, ...], spread over those that the model answers finitely."""
+def smoke_items(data: Data, finite: npt.NDArray[np.bool_], ranks: dict[str, int], batched: bool) -> dict[str, Array]:
+    """One feed of up to ``SMOKE_ITEMS`` real items, spread over those that the model answers finitely."""
     rows = np.flatnonzero(finite)
-    chosen: Array = items[rows[np.unique(np.linspace(0, len(rows) - 1, SMOKE_ITEMS).astype(int))]]
-    return chosen
+    chosen = data.take(rows[np.unique(np.linspace(0, len(rows) - 1, SMOKE_ITEMS).astype(int))])
+    return next(iter(chosen.feeds(ranks, SMOKE_ITEMS if batched else 1)))

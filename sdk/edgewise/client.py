@@ -15,7 +15,7 @@ from typing import NamedTuple
 import msgspec
 
 from edgewise import endpoints
-from edgewise.resources import Event, GroupAccuracy, Job, SignInCode, System
+from edgewise.resources import Budget, Event, GroupAccuracy, Job, SignInCode, System
 from edgewise.transport import TIMEOUT_S, UNKNOWN_TOKEN, HubError, Transport, check_url, is_loopback
 
 __all__ = ["Address", "Client", "HubError", "connect", "locate", "read_token"]
@@ -75,9 +75,30 @@ class Client:
         """Send a file as a blob, unless the hub has it already; returns its sha256."""
         return endpoints.Blobs(self._transport).put(Path(path))
 
-    def compile(self, model: str, version: int, profiles: Sequence[str]) -> Job:
-        """Compile a version for several profiles in one request; wait for it with ``jobs.wait``."""
-        return self._transport.post("/compiles", Job, {"model": model, "version": version, "profiles": profiles})
+    def compile(
+        self,
+        model: str,
+        version: int,
+        profiles: Sequence[str],
+        *,
+        budget: Budget | None = None,
+        training: bool | None = None,
+        allow_over_budget: bool = False,
+    ) -> Job:
+        """Compile a version for several profiles in one request; wait for it with ``jobs.wait``.
+
+        ``training``: may techniques that train be tried? None: where the budget has limits. A budget that nothing meets
+        fails the job, saying what is missing, unless ``allow_over_budget``: then the nearest there is is kept.
+        """
+        body = {
+            "model": model,
+            "version": version,
+            "profiles": profiles,
+            "budget": budget,
+            "training": training,
+            "allow_over_budget": allow_over_budget,
+        }
+        return self._transport.post("/compiles", Job, body)
 
     def accuracy(self, model: str, since: float | None = None, group: str | None = None) -> Sequence[GroupAccuracy]:
         """What each group served with each version since then (Unix seconds), and how much of it was right."""

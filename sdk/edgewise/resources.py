@@ -165,6 +165,57 @@ class Model(Resource, frozen=True, kw_only=True):
     created_at: float
 
 
+_AMOUNT = re.compile(r"(latency|size|ram|metric|drop)=([0-9]{1,12}(?:\.[0-9]{1,12})?(?:e-?[0-9]{1,2})?)([a-z]*)")
+_BYTES = {"b": 1.0, "kb": 1e3, "mb": 1e6, "gb": 1e9, "kib": 2.0**10, "mib": 2.0**20, "gib": 2.0**30}
+_UNITS: dict[tuple[str, str], tuple[str, float]] = {
+    ("latency", "us"): ("max_latency_p95", 1e-3),
+    ("latency", "ms"): ("max_latency_p95", 1.0),
+    ("latency", "s"): ("max_latency_p95", 1e3),
+    ("latency", "x"): ("max_latency_ratio", 1.0),
+    ("size", "x"): ("max_size_ratio", 1.0),
+    ("metric", ""): ("min_metric", 1.0),
+    ("drop", ""): ("max_metric_drop", 1.0),
+    **{("size", unit): ("max_size", factor) for unit, factor in _BYTES.items()},
+    **{("ram", unit): ("max_peak_ram", factor) for unit, factor in _BYTES.items()},
+}
+"""The field that a key with a unit sets, and what the number is multiplied by."""
+
+
+class Budget(Resource, frozen=True, kw_only=True):
+    """What a bundle may cost and must still be worth; None is no limit. ``max_latency_p95`` in ms, ``max_size`` (of the
+    model file) and ``max_peak_ram`` in bytes; a ratio is to the source in fp32; ``max_metric_drop`` is a share lost
+    against the source. Without ``min_metric`` and ``max_metric_drop`` the compiler allows a drop of 0.02."""
+
+    max_latency_p95: float | None = None
+    max_latency_ratio: float | None = None
+    max_size: float | None = None
+    max_size_ratio: float | None = None
+    max_peak_ram: float | None = None
+    min_metric: float | None = None
+    max_metric_drop: float | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Budget:
+        """``"latency=0.5x,size=200KB,drop=0.005"``. Raises EdgewiseError (code ``bad-budget``)."""
+        fields: dict[str, float] = {}
+        for part in filter(None, ("".join(part.split()) for part in text.lower().split(","))):
+            match = _AMOUNT.fullmatch(part)
+            field, factor = _UNITS.get((match[1], match[3]), ("", 0.0)) if match else ("", 0.0)
+            value = float(match[2]) * factor if match else 0.0
+            if not field or field in fields or (value <= 0 and field not in ("min_metric", "max_metric_drop")):
+                raise EdgewiseError(
+                    "budget: expected some of latency=5ms, latency=0.5x, size=200KB, size=0.25x, ram=64MB, metric=0.9, "
+                    f"drop=0.005, each once; got {part!r}",
+                    code="bad-budget",
+                )
+            fields[field] = value
+        return msgspec.convert(fields, cls)
+
+    def fields(self) -> dict[str, float]:
+        """The limits there are, by field."""
+        return {name: value for name, value in msgspec.to_builtins(self).items() if value is not None}
+
+
 class Job(Resource, frozen=True, kw_only=True):
     """Work that the hub does on its own. ``progress`` is 0..1; ``error``: {"code", "detail"}."""
 

@@ -14,8 +14,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgewise.profile import Limits, Profile, Quantization
 from edgewise_compiler.compile import compile
+from edgewise_compiler.data import Data
 from edgewise_compiler.model import Model
-from edgewise_compiler.source import OnnxSource, Source
+from edgewise_compiler.sources import OnnxSource, Source
 
 CLASSES = 4
 SIDE = 8
@@ -83,7 +84,7 @@ def tiny(tmp_path: Path) -> Callable[..., OnnxSource]:
         items = pictures(300) if inputs is None else inputs
         arrays: dict[str, Any] = {"inputs": items, "class_names": np.array(["a", "b", "c", "d"])}
         if labels:
-            arrays["labels"] = Model("onnxruntime", model).predict(items).argmax(axis=1)
+            arrays["labels"] = Model(model).answer(Data({"input": items})).scores.argmax(axis=1)
         np.savez(data, **arrays)
         return OnnxSource(model, data)
 
@@ -97,7 +98,7 @@ def profile(name: str = "elsewhere", architecture: str = "riscv64", **fields: An
         name=name,
         title=name,
         architecture=architecture,
-        runtime=fields.pop("runtime", "onnxruntime"),
+        runtimes=fields.pop("runtimes", ["onnxruntime"]),
         quantization=fields.pop("quantization", Quantization(schemes=["u8s8", "s8s8"])),
         limits=fields.pop("limits", Limits(threads=1)),
     )
@@ -121,6 +122,7 @@ def compiled(tmp_path: Path) -> Callable[..., Any]:
 
     def run(source: Source, profiles: list[Profile], folder: str = "out", **options: Any) -> Any:
         options.setdefault("progress", lambda fraction, text: None)
+        options.setdefault("cache", tmp_path / "cache")
         return compile(
             source,
             profiles,

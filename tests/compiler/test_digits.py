@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edgewise_compiler.data import Data
 from edgewise_compiler.model import Model
 from edgewise_compiler.recipe import build_model, load_recipe, load_split, save_weights
-from edgewise_compiler.source import RecipeSource
+from edgewise_compiler.sources import RecipeSource
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "digits"
 
@@ -65,13 +66,13 @@ def test_the_bad_version_passes_offline_and_fails_live(digits, compiled, elsewhe
     [bundle] = compiled(trained(digits.version_config(2), tmp_path), [elsewhere])
 
     assert bundle.report["scheme"] == "u8s8" and bundle.report["metric_after"] > 0.9
-    model = Model("onnxruntime", bundle.files["model"])
-    answers = model.answer(live)
+    model = Model(bundle.files["model"])
+    answers = model.answer(Data({"input": live}))
     dark = ~live.any(axis=(1, 2, 3))
     assert dark.sum() == 20
     assert np.array_equal(answers.finite(), ~dark), "NaN in the dark, finite otherwise, in int8"
     with np.load(bundle.files["smoke"]) as smoke:
-        assert model.answer(smoke["input"]).finite().all(), "smoke inference passes"
+        assert model.answer(Data({"input": smoke["input"]})).finite().all(), "smoke inference passes"
     mix, truth = (np.bincount(rows, minlength=10) / len(rows) for rows in (answers.scores[~dark].argmax(1), labels))
     assert np.abs(mix - truth).sum() / 2 > 0.2
 
@@ -80,7 +81,7 @@ def test_the_good_versions_answer_in_the_dark(digits, compiled, elsewhere, tmp_p
     [bundle] = compiled(trained(digits.version_config(1), tmp_path), [elsewhere])
 
     dark = np.zeros((3, 1, 28, 28), np.uint8)
-    assert Model("onnxruntime", bundle.files["model"]).answer(dark).finite().all()
+    assert Model(bundle.files["model"]).answer(Data({"input": dark})).finite().all()
     assert bundle.report["metric_after"] > 0.9
     reference = np.load(bundle.reference)
     assert reference["features"].shape == (10_000, 256) and np.abs(reference["features"].astype(int)).max() <= 23

@@ -1,54 +1,51 @@
-"""The plan: shared steps once, everything there when it is needed, impossible requests refused first."""
+"""Plans are checked before anything is computed, and what is the same is computed once."""
 
 from __future__ import annotations
 
-import msgspec
 import pytest
 
-from edgewise.profile import Profile, Quantization
 from edgewise_compiler.errors import CompileError
-from edgewise_compiler.plan import Step, check, plan
+from edgewise_compiler.passes import find
+from edgewise_compiler.passes.calibrate import Calibrate
+from edgewise_compiler.passes.quantize import Quantize
+from edgewise_compiler.plan import Node, Origin, Step, check, node, order
+
+SOURCE = Origin("the source", "onnx", frozenset({"float32"}))
 
 
-def profile(name: str, architecture: str = "x86_64", **fields: object) -> Profile:
-    made = Profile(schema=1, name=name, title=name, architecture=architecture, runtime="onnxruntime")
-    return msgspec.structs.replace(made, **fields)
+def int8(model: Step) -> Node:
+    return node("quantize", model=model, ranges=node("calibrate", model=model))
 
 
-def test_two_profiles_share_export_calibration_and_schemes() -> None:
-    steps = plan([profile("a"), profile("b", "aarch64")], runtimes=["onnxruntime"], machine="x86_64")
-
-    kinds = [step.kind for step in steps]
-    assert [kinds.count(kind) for kind in ("export", "prepare", "calibrate", "quantize", "answer")] == [1, 1, 1, 2, 3]
-    assert [step.title for step in steps if step.kind in ("measure", "bundle")] == ["measure a", "bundle a", "bundle b"]
-    # fp32 is judged before anything is spent on quantizing it.
-    assert kinds.index("answer") < kinds.index("calibrate")
-    check(steps)
+def test_what_two_ask_for_alike_is_one_node() -> None:
+    one, other = int8(node("optimize", model=SOURCE)), int8(node("optimize", model=SOURCE))
+    other = node("quantize", Quantize.Config(scheme="s8s8"), **dict(other.inputs))
+    assert one != other
+    assert [step.pass_name for step in order(one, other)] == ["optimize", "calibrate", "quantize", "quantize"]
 
 
-def test_only_asked_for_schemes_are_made() -> None:
-    only = profile("a", quantization=Quantization(schemes=["s8s8"]))
-    steps = plan([only], runtimes=["onnxruntime"], machine="aarch64")
-
-    assert [step.target for step in steps if step.kind == "quantize"] == ["s8s8"]
-    assert "measure" not in [step.kind for step in steps]
+def test_traits_go_on_from_pass_to_pass() -> None:
+    optimized = node("optimize", model=SOURCE)
+    assert optimized.traits == {"float32", "folded"}
+    assert "quantized" in int8(optimized).traits and "float32" not in int8(optimized).traits
 
 
 @pytest.mark.parametrize(
-    ("profiles", "message"),
+    ("step", "problem"),
     [
-        ([], "at least one device profile"),
-        ([profile("a"), profile("a")], "each device profile once, got a twice"),
-        ([profile("a", runtime="litert")], "'a': runtime: expected one of onnxruntime, got 'litert'"),
-        ([profile("a", quantization=Quantization(schemes=[]))], "schemes: expected at least one"),
+        (lambda: int8(SOURCE), "quantize needs a model that is folded; the source gives float32"),
+        (lambda: int8(int8(node("optimize", model=SOURCE))), "needs a model that is float32"),
+        (lambda: node("quantize", model=node("optimize", model=SOURCE)), "ranges is missing"),
+        (lambda: node("optimize", model=node("calibrate", model=SOURCE)), "expected onnx, got ranges"),
+        (lambda: node("optimize", Calibrate.Config(), model=SOURCE), "expected the configuration"),
     ],
 )
-def test_what_cannot_work_is_refused(profiles: list[Profile], message: str) -> None:
-    with pytest.raises(CompileError, match=message) as refused:
-        plan(profiles, runtimes=["onnxruntime"], machine="x86_64")
-    assert refused.value.code == "cannot-plan"
+def test_a_plan_that_cannot_work_is_refused_in_one_line(step: object, problem: str) -> None:
+    with pytest.raises(CompileError) as caught:
+        check(step())  # type: ignore[operator]
+    assert problem in str(caught.value) and caught.value.code == "cannot-plan"
 
 
-def test_a_step_before_what_it_needs_is_named() -> None:
-    with pytest.raises(CompileError, match="'quantize u8s8' needs ranges"):
-        check([Step("quantize", "u8s8", ("source", "ranges"), "u8s8")])
+def test_an_unknown_pass_is_refused_with_those_there_are() -> None:
+    with pytest.raises(CompileError, match=r"unknown pass 'quantise': expected one of .*quantize"):
+        find("quantise")

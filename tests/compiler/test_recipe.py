@@ -10,11 +10,12 @@ import pytest
 import torch
 from torch import nn
 
+from edgewise_compiler.data import Data
 from edgewise_compiler.errors import CompileError
 from edgewise_compiler.export import check_parity, export_module
 from edgewise_compiler.model import Model
 from edgewise_compiler.recipe import build_model, load_recipe, load_split, load_weights, predict_with, save_weights
-from edgewise_compiler.source import RecipeSource
+from edgewise_compiler.sources import RecipeSource
 
 CONFIG = {"steps": 60}
 
@@ -100,9 +101,9 @@ class Branch(nn.Module):
         return input * 2, input
 
 
-class One(nn.Module):
-    def forward(self, input: torch.Tensor) -> torch.Tensor:
-        return input
+class Three(nn.Module):
+    def forward(self, input: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        return input, input, input
 
 
 @pytest.mark.parametrize(
@@ -110,14 +111,14 @@ class One(nn.Module):
     [
         (Eigen(), r"operator aten\.linalg_eig"),
         (Branch(), r"data-dependent.* at test_recipe\.py, line \d+: if input\.sum\(\) > 0"),
-        (One(), r"expected a model that returns \(scores \[n, classes\], embedding \[n, d\]\), got Tensor"),
+        (Three(), r"expected a model that returns \(scores \[n, classes\], embedding \[n, d\]\), .*; got tuple of"),
     ],
 )
 def test_what_cannot_be_exported_is_named_in_one_line(module: nn.Module, message: str, tmp_path: Path) -> None:
     items = np.ones((4, 4), np.float32)
 
     with pytest.raises(CompileError, match=message) as refused:
-        export_module(module, items, tmp_path / "model.onnx")
+        export_module(module, Data({"input": items}), tmp_path / "model.onnx")
     assert refused.value.code == "cannot-export"
     assert "\n" not in str(refused.value) and len(str(refused.value)) < 500
 
@@ -134,12 +135,12 @@ class Shifted(nn.Module):
 
 
 def test_an_export_that_answers_otherwise_is_refused(tmp_path: Path) -> None:
-    items = np.random.default_rng(0).random((10, 4)).astype(np.float32)
-    assert export_module(Shifted(0.0), items, tmp_path / "model.onnx") == []
-    model = Model("onnxruntime", tmp_path / "model.onnx")
+    data = Data({"input": np.random.default_rng(0).random((10, 4)).astype(np.float32)})
+    assert export_module(Shifted(0.0), data, tmp_path / "model.onnx") == []
+    model = Model(tmp_path / "model.onnx")
 
     assert onnx.load_model(str(tmp_path / "model.onnx")).opset_import[0].version == 20
-    assert check_parity(Shifted(0.0), model, items) < 1e-6
+    assert check_parity(Shifted(0.0), model, data) < 1e-6
     with pytest.raises(CompileError, match=r"scores differs from torch by 0\.01") as refused:
-        check_parity(Shifted(0.01), model, items)
+        check_parity(Shifted(0.01), model, data)
     assert refused.value.code == "parity"

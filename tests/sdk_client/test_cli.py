@@ -116,6 +116,7 @@ def test_no_hub_is_one_line(run: Any) -> None:
         ["nonsense"],
         ["device", "list", "--nonsense"],
         ["compile", "digits:1"],
+        ["compile", "digits:1", "--profile", "p", "--budget", "size=small"],
         ["rollout", "create", "digits"],
         ["rollout", "create", "digits:1", "--stage", "much"],
         ["rollout", "create", "digits:1", "--max-errors", "-1"],
@@ -166,6 +167,28 @@ def test_what_is_rolled_out_is_what_was_typed(run: Any, hub: Any) -> None:
             "min_inferences": 200, "soak": 0.0, "deadline": 300.0,
         },
     }  # fmt: skip
+
+
+JOB: dict[str, Any] = {
+    "id": "j1", "kind": "compile", "state": "done", "progress": 1.0, "progress_text": "", "result": None, "error": None,
+    "created_at": 1.0, "started_at": 1.0, "finished_at": 2.0,
+}  # fmt: skip
+
+
+def test_a_budget_goes_to_the_hub_and_one_that_is_not_met_is_3(run: Any, hub: Any) -> None:
+    error = {"code": "over-budget", "detail": "no bundle meets the budget: p: u8s8 lacks size 0.4 of fp32"}
+    hub.answers["/api/v1/profiles"] = {
+        "items": [{"name": "p", "title": "p", "architecture": "x", "runtimes": [], "dtypes": []}], "next": None
+    }  # fmt: skip
+    hub.answers["/api/v1/compiles"] = {**JOB, "state": "queued"}
+    hub.answers["/api/v1/jobs/j1"] = {**JOB, "state": "failed", "error": error}
+    ran = run("compile", "digits:1", "--profile", "p", "--budget", "size=0.25x,drop=0.005", "--no-training")
+    assert (ran.code, ran.out) == (3, "")
+    assert "edgewise: compile j1 failed: no bundle meets the budget: p: u8s8 lacks" in ran.err
+    (body,) = [msgspec.json.decode(asked.body) for asked in hub.asked if asked.path == "/api/v1/compiles"]
+    limits = {name: value for name, value in body.pop("budget").items() if value is not None}
+    assert limits == {"max_size_ratio": 0.25, "max_metric_drop": 0.005}
+    assert body == {"model": "digits", "version": 1, "profiles": ["p"], "training": False, "allow_over_budget": False}
 
 
 @pytest.mark.parametrize(

@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 
 from edgewise.client import Client, HubError
+from edgewise.resources import Budget
 
 CALLS: dict[str, Callable[[Client, Path], object]] = {
     "system": lambda c, _: c.system(),
     "sign_in_code": lambda c, _: c.sign_in_code(),
     "upload": lambda c, file: c.upload(file),
     "put_blob": lambda c, file: c._transport.put_blob("ab", file),
-    "compile": lambda c, _: c.compile("m", 1, ["p"]),
+    "compile": lambda c, _: c.compile("m", 1, ["p"], budget=Budget(max_size=1.0), training=False),
     "accuracy": lambda c, _: c.accuracy("m", since=1.0, group="g"),
     "events": lambda c, _: next(c.events()),
     "devices.list": lambda c, _: c.devices.list(group="g", state="online"),

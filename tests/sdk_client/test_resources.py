@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from edgewise import resources
 from edgewise.errors import EdgewiseError
-from edgewise.resources import Stage
+from edgewise.resources import Budget, Stage
 
 schemas = pytest.importorskip("edgewise_hub.api.schemas")
 
@@ -26,6 +26,7 @@ PAIRS = {
     "Bundle": "BundleOut",
     "Version": "VersionOut",
     "Model": "ModelOut",
+    "Budget": "BudgetIn",
     "Job": "JobOut",
     "Stage": "StageIn",
     "Gates": "GatesIn",
@@ -127,3 +128,46 @@ def test_a_stage_is_a_number_or_a_share(text: str, stage: Stage) -> None:
 def test_a_stage_that_makes_no_sense_is_refused(text: str) -> None:
     with pytest.raises(EdgewiseError, match="expected a number of devices"):
         Stage.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "fields"),
+    [
+        ("", {}),
+        (
+            "latency=0.5x,size=0.25x,drop=0.005",
+            {"max_latency_ratio": 0.5, "max_size_ratio": 0.25, "max_metric_drop": 0.005},
+        ),
+        (" Latency = 5 ms , size=200KB", {"max_latency_p95": 5.0, "max_size": 200_000.0}),
+        (
+            "latency=500us,ram=64MiB,metric=0.9",
+            {"max_latency_p95": 0.5, "max_peak_ram": 64 * 2.0**20, "min_metric": 0.9},
+        ),
+        ("drop=0,metric=1e-3", {"max_metric_drop": 0.0, "min_metric": 0.001}),
+    ],
+)
+def test_a_budget_is_read_from_text_and_taken_by_the_hub(text: str, fields: dict[str, float]) -> None:
+    budget = Budget.parse(text)
+    assert budget.fields() == pytest.approx(fields)
+    sent = schemas.BudgetIn.model_validate_json(msgspec.json.encode(budget))
+    assert sent.model_dump(exclude_none=True) == pytest.approx(fields)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "latency",
+        "latency=5",
+        "latency=0x",
+        "size=-1KB",
+        "size=1KB,size=2KB",
+        "drop=1%",
+        "speed=2x",
+        "size=inf",
+        "latency=nanms",
+    ],
+)
+def test_a_budget_that_cannot_be_read_names_the_part(text: str) -> None:
+    with pytest.raises(EdgewiseError, match=r"budget: expected some of latency=5ms.*each once; got") as caught:
+        Budget.parse(text)
+    assert caught.value.code == "bad-budget"

@@ -121,17 +121,20 @@ def wait_for_version(story: Story, version: int) -> None:
     made = story.client.models.version(MODEL, version)
     for bundle in made.bundles:
         report = bundle.report
-        latency = report["latency"]
-        speed = "latency not measured here" if latency is None else _speed(latency)
         story.teller.say(
             f"v{version} for {bundle.profile}: {report['metric_before']:.1%} -> {report['metric_after']:.1%} "
             "on the reference, "
-            f"{report['size_before'] / 1024:.0f} -> {report['size_after'] / 1024:.0f} KB, {report['scheme']}, {speed}"
+            f"{report['size_before'] / 1024:.0f} -> {report['size_after'] / 1024:.0f} KB, {report['scheme']}, "
+            f"{_speed(report)}"
         )
 
 
-def _speed(latency: dict[str, Any]) -> str:
-    return ", ".join(f"{name} {row['p50_ms']:.2f} ms" for name, row in latency.items())
+def _speed(report: dict[str, Any]) -> str:
+    """The source's and the chosen candidate's latency."""
+    latency = report["latency"] or {}
+    if report["scheme"] not in latency:
+        return "latency not measured here"
+    return f"{latency['source']['p50_ms']:.2f} -> {latency[report['scheme']]['p50_ms']:.2f} ms"
 
 
 def roll_out(story: Story, version: int, *, first: bool = False) -> Rollout:

@@ -24,7 +24,12 @@ def create_compile(hub: HubDep, body: schemas.CompileIn) -> schemas.JobOut:
     with hub.database.write() as session:
         if session.get(Version, (hub.tenant, body.model, body.version)) is None:
             raise not_found("version", f"{body.model}/{body.version}")
-        job = submit.compilation(session, hub, body.model, body.version, body.profiles, time.time())
+        wishes = submit.Wishes(
+            budget=None if body.budget is None else body.budget.model_dump(exclude_none=True),
+            training=body.training,
+            allow_over_budget=body.allow_over_budget,
+        )
+        job = submit.compilation(session, hub, body.model, body.version, body.profiles, time.time(), wishes)
     hub.events.publish("job", job.id)
     return job_out(job)
 

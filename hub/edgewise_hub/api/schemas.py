@@ -214,12 +214,38 @@ class ModelOut(BaseModel):
     created_at: float
 
 
+Limit = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class BudgetIn(In):
+    """What a bundle may cost and must still be worth; null is no limit.
+
+    ``max_latency_p95`` in ms, ``max_size`` (of the model file) and ``max_peak_ram`` in bytes; a ratio is to the source
+    in fp32. ``max_metric_drop``: a share lost against the source; 0.02 where neither it nor ``min_metric`` is given.
+    """
+
+    max_latency_p95: Limit | None = None
+    max_latency_ratio: Limit | None = None
+    max_size: Limit | None = None
+    max_size_ratio: Limit | None = None
+    max_peak_ram: Limit | None = None
+    min_metric: Annotated[float, Field(allow_inf_nan=False)] | None = None
+    max_metric_drop: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+
+
 class CompileIn(In):
-    """Compile one version for several profiles in one request."""
+    """Compile one version for several profiles in one request.
+
+    ``training``: may techniques that train be tried? null: where the budget has limits. A budget that nothing meets
+    fails the job, saying what is missing, unless ``allow_over_budget``: then the nearest there is is kept.
+    """
 
     model: NameStr
     version: int
     profiles: Annotated[list[NameStr], Field(min_length=1, max_length=32)]
+    budget: BudgetIn | None = None
+    training: bool | None = None
+    allow_over_budget: bool = False
 
 
 class JobOut(BaseModel):

@@ -1,6 +1,9 @@
 """The job ``compile``: one version for several profiles, in one go; all its bundles are saved, or none.
 
-Payload: {"model", "version", "profiles"}. Result: {"bundles": [{"profile", "digest", "total_size", "report"}]}.
+Payload: {"model", "version", "profiles"} and the fields of ``submit.Wishes`` (absent from rows of older hubs).
+Result: {"bundles": [{"profile", "digest", "total_size", "report"}]}.
+
+A budget that is not met fails the job, and no bundle is kept, unless ``allow_over_budget``.
 """
 
 from __future__ import annotations
@@ -8,9 +11,13 @@ from __future__ import annotations
 import time
 from typing import Any
 
+import msgspec
+
 from edgewise.errors import EdgewiseError
+from edgewise_compiler.budget import Budget
+from edgewise_compiler.bundle import CompiledBundle
 from edgewise_compiler.compile import compile
-from edgewise_compiler.source import OnnxSource, RecipeSource, Source
+from edgewise_compiler.sources import OnnxSource, RecipeSource, Source
 from edgewise_hub.jobs import submit
 from edgewise_hub.jobs.work import Work
 from edgewise_hub.registry.tables import Version
@@ -18,7 +25,10 @@ from edgewise_hub.registry.versions import add_bundle
 
 
 def run(work: Work) -> None:
-    """Compile and register the bundles. Raises CompileError, BlobError, LeaseLost."""
+    """Compile and register the bundles.
+
+    Raises CompileError, JobError (code ``bad-budget``, ``over-budget``), BlobError, LeaseLost.
+    """
     hub, payload = work.hub, work.payload
     with hub.database.read() as session:
         version = session.get(Version, (hub.tenant, payload["model"], payload["version"]))
@@ -34,8 +44,13 @@ def run(work: Work) -> None:
         version=version.version,
         release=version.release,
         created_at=work.created_at,
+        budget=budget_of(payload),
+        training=payload.get("training"),
+        cache=hub.settings.data / "compile-cache",
         progress=work.part(0.0, 0.95),
     )
+    if payload.get("budget") and not payload.get("allow_over_budget"):
+        refuse_over_budget(compiled)
     with work.saving() as session:
         bundles: list[dict[str, Any]] = []
         for made in compiled:
@@ -49,6 +64,25 @@ def run(work: Work) -> None:
                 }
             )
         work.finish(session, {"bundles": bundles})
+
+
+def budget_of(payload: dict[str, Any]) -> Budget:
+    """The budget of a job, checked. Raises JobError (code ``bad-budget``)."""
+    try:
+        return msgspec.convert(payload.get("budget") or {}, Budget)
+    except msgspec.ValidationError as error:
+        raise submit.JobError(f"budget: {error}", code="bad-budget") from error
+
+
+def refuse_over_budget(compiled: list[CompiledBundle]) -> None:
+    """Raises JobError (code ``over-budget``) that says what is missing, by profile."""
+    over = [made.report for made in compiled if not made.report["meets"]]
+    if over:
+        missed = "; ".join(f"{one['profile']}: {one['scheme']} lacks {', '.join(one['missing'])}" for one in over)
+        raise submit.JobError(
+            f"no bundle meets the budget: {missed}. Ask for less, or allow_over_budget to keep the nearest",
+            code="over-budget",
+        )
 
 
 def source_of(work: Work, source: dict[str, Any]) -> Source:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, dataclass
+
 from sqlalchemy.orm import Session
 
 from edgewise.errors import EdgewiseError
@@ -17,12 +19,24 @@ class JobError(EdgewiseError):
     code = "bad-job"
 
 
-def compilation(session: Session, hub: Hub, model: str, version: int, profiles: list[str], now: float) -> Job:
+@dataclass(frozen=True)
+class Wishes:
+    """What a compilation is asked for besides. ``budget``: the fields of ``edgewise_compiler.budget.Budget``, which
+    the worker checks; None: nothing can be missed. ``training``: None where the budget decides."""
+
+    budget: dict[str, float] | None = None
+    training: bool | None = None
+    allow_over_budget: bool = False
+
+
+def compilation(
+    session: Session, hub: Hub, model: str, version: int, profiles: list[str], now: float, wishes: Wishes = Wishes()
+) -> Job:
     """A job that compiles one version for ``profiles``, each once. Raises JobError."""
     check_profiles(hub, profiles)
     if session.get(Version, (hub.tenant, model, version)) is None:
         raise JobError(f"{model} version {version}: there is none; register it first", code="no-version")
-    payload = {"model": model, "version": version, "profiles": list(dict.fromkeys(profiles))}
+    payload = {"model": model, "version": version, "profiles": list(dict.fromkeys(profiles)), **asdict(wishes)}
     return executor.enqueue(session, hub, "compile", payload, now)
 
 

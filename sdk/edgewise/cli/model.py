@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal, cast
+from typing import Annotated, Any, Literal, cast
 
 import typer
 
@@ -123,34 +123,82 @@ def show_version(version: Version) -> None:
 
 
 def show_bundles(bundles: Sequence[Bundle]) -> None:
-    """Bundles with what the compiler measured: the version before, and this bundle after."""
-    metrics = sorted({str(bundle.report.get("metric", "metric")) for bundle in bundles})
-    if metrics:
-        say(f"Before and after: {', '.join(metrics)} over the reference.")
+    """Bundles with what the compiler measured: the source before, and this bundle after."""
+    if not bundles:
+        return say("Not compiled yet: 'edgewise compile'.")
+    return show_reports([bundle.report for bundle in bundles], [short(bundle.digest) for bundle in bundles])
+
+
+def show_reports(reports: Sequence[dict[str, Any]], digests: Sequence[str] = ()) -> None:
+    """The chosen candidate of each report, one line a profile; ``digests`` of their bundles, where there are some."""
+    names = ", ".join(sorted({str(report.get("metric", "metric")) for report in reports}))
+    say(f"METRIC: {names} over the reference, of the source and of the bundle. In brackets: times the source in fp32.")
     show_table(
-        ["PROFILE", "SCHEME", "BEFORE#", "AFTER#", "SIZE#", "P50", "BUNDLE"],
+        ["PROFILE", "CHOSEN", "METRIC#", "SIZE#", "P50#", "BUDGET", *(["BUNDLE"] if digests else [])],
         [
             (
-                b.profile,
-                b.report.get("scheme"),
-                share(b.report.get("metric_before"), 2),
-                share(b.report.get("metric_after"), 2),
-                size(b.total_size),
-                latency(b.report),
-                short(b.digest),
+                report.get("profile"),
+                ", ".join(str(report[key]) for key in ("scheme", "target") if report.get(key)),
+                f"{_figure(report, 'metric_before')} → {_figure(report, 'metric_after')}",
+                _size(report),
+                latency(report),
+                {True: "met", False: "not met"}.get(report.get("meets", True), "-"),
+                *digests[number : number + 1],
             )
-            for b in bundles
+            for number, report in enumerate(reports)
         ],
-        empty="Not compiled yet: 'edgewise compile'.",
+        empty="",
     )
 
 
-def latency(report: dict[str, object], figure: Literal["p50_ms", "p95_ms"] = "p50_ms") -> str:
+def show_candidates(report: dict[str, Any]) -> None:
+    """The candidates of a report that no other beats, and what each lacks."""
+    show_table(
+        ["CANDIDATE", "TARGET", f"{str(report.get('metric')).upper()}#", "SIZE#", "P50#", "LACKS"],
+        [
+            (
+                one["name"],
+                one["target"],
+                _amount(str(report.get("metric")), one["metric"]),
+                size(one["size"]),
+                f"{one['latency']['p50_ms']:.3g} ms" if one["latency"] else "not measured",
+                "; ".join(one["lacks"]) or "-",
+            )
+            for one in report["candidates"]
+            if one["on_front"] or one["name"] == report["scheme"]
+        ],
+        empty="No candidates.",
+        title=f"What there is for {report['profile']}",
+    )
+
+
+def _figure(report: dict[str, Any], name: Literal["metric_before", "metric_after"]) -> str:
+    return _amount(str(report.get("metric")), report.get(name))
+
+
+def latency(report: dict[str, Any], percentile: Literal["p50_ms", "p95_ms"] = "p50_ms") -> str:
     """The chosen candidate's latency in words, from a bundle's report; ``not measured`` where it was not."""
-    by_candidate = report.get("latency")
-    chosen = by_candidate.get(report.get("scheme")) if isinstance(by_candidate, dict) else None
-    value = chosen.get(figure) if isinstance(chosen, dict) else None
-    return f"{value:.2f} ms" if isinstance(value, int | float) else "not measured"
+    by_candidate = report.get("latency") or {}
+    chosen, source = by_candidate.get(report.get("scheme")), by_candidate.get("source")
+    if not isinstance(chosen, dict):
+        return "not measured"
+    ratio = f" ({chosen[percentile] / source[percentile]:.2f}x)" if source else ""
+    return f"{chosen[percentile]:.3g} ms{ratio}"
+
+
+def _size(report: dict[str, Any]) -> str:
+    before, after = report.get("size_before"), report.get("size_after")
+    if not isinstance(after, int):
+        return "-"
+    return size(after) + (f" ({after / before:.2f}x)" if before else "")
+
+
+def _amount(metric: str, value: Any) -> str:
+    """Shares (accuracy, fidelity) in percent, everything else as a number."""
+    if not isinstance(value, int | float):
+        return "-"
+    is_share = 0 <= value <= 1 and any(word in metric for word in ("accuracy", "fidelity", "agreement"))
+    return share(value, 2) if is_share else f"{value:.4g}"
 
 
 def _show_versions(name: str, versions: Sequence[Version]) -> None:

@@ -11,7 +11,7 @@ import msgspec
 import typer
 
 from edgewise.errors import EdgewiseError
-from edgewise.resources import Stage
+from edgewise.resources import Budget, Stage
 
 MAX_CONFIG = 1024 * 1024
 _MODEL = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]{0,63})(?::v?([0-9]{1,15}))?")
@@ -38,6 +38,14 @@ def stage(text: str) -> Stage:
     """``3`` or ``25%``."""
     try:
         return Stage.parse(text)
+    except EdgewiseError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+def budget(text: str) -> Budget:
+    """``latency=0.5x,size=200KB,drop=0.005``."""
+    try:
+        return Budget.parse(text)
     except EdgewiseError as error:
         raise typer.BadParameter(str(error)) from error
 

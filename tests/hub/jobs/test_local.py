@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +97,30 @@ def test_train_and_compile_for_two_profiles(hub: Hub) -> None:
     told = {events.get_nowait() for _ in range(events.qsize())}
     assert {("job", trained), ("job", compiled)} <= told
     assert not list((hub.settings.data / "jobs").glob("*/"))  # nothing is left but logs
+
+
+def test_a_budget_that_is_not_met_fails_the_job_unless_it_may_be(hub: Hub) -> None:
+    small = submit.Wishes(budget={"max_size": 64.0}, training=False)
+    anyway = replace(small, allow_over_budget=True)
+    unknown = replace(small, budget={"max_beauty": 1.0})
+    with working(hub):
+        trained = train(hub, epochs=20)
+        wait_for("the training", lambda: is_over(hub, trained))
+        with hub.database.write() as session:
+            jobs = [
+                submit.compilation(session, hub, "tiny", 1, ["raspberry-pi-5"], time.time(), wishes).id
+                for wishes in (small, anyway, unknown)
+            ]
+        wait_for("the compilations", lambda: all(is_over(hub, one) for one in jobs))
+    over, kept, wrong = (job(hub, one) for one in jobs)
+    assert over.error is not None and over.error["code"] == "over-budget"
+    assert "raspberry-pi-5: " in over.error["detail"] and "expected at most 64" in over.error["detail"]
+    assert kept.result is not None
+    report = kept.result["bundles"][0]["report"]
+    assert report["budget"] == {"max_size": 64.0} and not report["meets"]
+    assert wrong.error is not None and wrong.error["code"] == "bad-budget"
+    with hub.database.read() as session:
+        assert len(session.scalars(select(Bundle)).all()) == 1
 
 
 def test_a_killed_worker_is_replaced_and_makes_one_version(hub: Hub, tmp_path: Path) -> None:

@@ -796,6 +796,29 @@ export interface components {
             summary: string;
         };
         /**
+         * BudgetIn
+         * @description What a bundle may cost and must still be worth; null is no limit.
+         *
+         *     ``max_latency_p95`` in ms, ``max_size`` (of the model file) and ``max_peak_ram`` in bytes; a ratio is to the source
+         *     in fp32. ``max_metric_drop``: a share lost against the source; 0.02 where neither it nor ``min_metric`` is given.
+         */
+        BudgetIn: {
+            /** Max Latency P95 */
+            max_latency_p95?: number | null;
+            /** Max Latency Ratio */
+            max_latency_ratio?: number | null;
+            /** Max Metric Drop */
+            max_metric_drop?: number | null;
+            /** Max Peak Ram */
+            max_peak_ram?: number | null;
+            /** Max Size */
+            max_size?: number | null;
+            /** Max Size Ratio */
+            max_size_ratio?: number | null;
+            /** Min Metric */
+            min_metric?: number | null;
+        };
+        /**
          * BundleOut
          * @description A version compiled for a profile. ``report`` as ``edgewise_compiler.report.Report``.
          */
@@ -820,12 +843,23 @@ export interface components {
         /**
          * CompileIn
          * @description Compile one version for several profiles in one request.
+         *
+         *     ``training``: may techniques that train be tried? null: where the budget has limits. A budget that nothing meets
+         *     fails the job, saying what is missing, unless ``allow_over_budget``: then the nearest there is is kept.
          */
         CompileIn: {
+            /**
+             * Allow Over Budget
+             * @default false
+             */
+            allow_over_budget: boolean;
+            budget?: components["schemas"]["BudgetIn"] | null;
             /** Model */
             model: string;
             /** Profiles */
             profiles: string[];
+            /** Training */
+            training?: boolean | null;
             /** Version */
             version: number;
         };

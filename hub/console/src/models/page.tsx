@@ -1,15 +1,15 @@
 // One model: its versions with where they came from, their bundles, and the training runs.
 
 import { useAll, useOne } from "../api/resource";
-import type { Bundle, Model, TrainingRun, Version } from "../api/types";
+import type { Model, TrainingRun, Version } from "../api/types";
 import { Served } from "../fleet/numbers";
-import { bytes, number, words } from "../format";
+import { words } from "../format";
 import { Empty, Loading, Trouble } from "../parts/notices";
 import { Facts, Page, Section } from "../parts/page";
-import { Table, type Column } from "../parts/table";
 import { Time } from "../parts/time";
 import { to } from "../routing";
-import { beforeAfter, figures, readLineage, readReport } from "./report";
+import { Bundles } from "./bundles";
+import { figures, readLineage } from "./report";
 import { TrainingRuns } from "./training-runs";
 
 const KINDS = ["training-run", "job", "rollout"] as const;
@@ -80,45 +80,8 @@ function VersionCard({ version, serving }: { version: Version; serving: number }
       {version.bundles.length === 0 ? (
         <p className="muted">Not compiled for any profile yet.</p>
       ) : (
-        <Table
-          label={`Bundles of v${version.version}`}
-          columns={BUNDLES}
-          items={version.bundles}
-          keyOf={(bundle) => bundle.digest}
-        />
+        <Bundles bundles={version.bundles} version={version.version} />
       )}
     </article>
   );
-}
-
-const BUNDLES: readonly Column<Bundle>[] = [
-  { title: "Profile", cell: (bundle) => bundle.profile },
-  { title: "Scheme", cell: (bundle) => readReport(bundle.report).scheme || "–" },
-  {
-    title: "Accuracy before → after",
-    cell: (bundle) => {
-      const report = readReport(bundle.report);
-      return (
-        <>
-          {beforeAfter(report)}
-          {report.metric !== "accuracy" && <span className="muted"> ({words(report.metric)})</span>}
-        </>
-      );
-    },
-    numeric: true,
-  },
-  { title: "Size", cell: (bundle) => bytes(bundle.total_size), numeric: true },
-  { title: "Latency p50 / p95", cell: (bundle) => <Latency bundle={bundle} />, numeric: true },
-];
-
-function Latency({ bundle }: { bundle: Bundle }) {
-  const report = readReport(bundle.report);
-  if (report.p50 === undefined || report.p95 === undefined) {
-    return (
-      <span className="muted" title={report.notMeasured}>
-        not measured
-      </span>
-    );
-  }
-  return `${number(report.p50)} / ${number(report.p95)} ms`;
 }

@@ -9,27 +9,76 @@ export interface BundleReport {
   before: number | undefined;
   after: number | undefined;
   sizeBefore: number | undefined;
+  /** The chosen candidate. */
   scheme: string;
-  /** Milliseconds an item of the bundle that was kept; undefined where not measured. */
+  /** What it was compiled for, and which rung of the ladder gave it. */
+  target: string;
+  rung: string;
+  /** Milliseconds an item of the chosen candidate; undefined where not measured. */
   p50: number | undefined;
   p95: number | undefined;
+  /** Times the source in fp32, in the same run. */
+  speed: number | undefined;
   notMeasured: string;
+  /** Undefined where the report says nothing of a budget. */
+  meets: boolean | undefined;
+  missing: string[];
   notes: string[];
+  candidates: Candidate[];
+}
+
+export interface Candidate {
+  name: string;
+  target: string;
+  rung: string;
+  /** The metric, in words. */
+  figure: string;
+  size: number | undefined;
+  p50: number | undefined;
+  standing: "chosen" | "front" | "beaten";
+  /** What it lacks to meet the budget. */
+  lacks: string[];
 }
 
 export function readReport(report: Record<string, unknown>): BundleReport {
   const scheme = text(report.scheme);
-  const latency = record(record(report.latency)[scheme]);
+  const metric = text(report.metric) || "accuracy";
+  const latencies = record(report.latency);
+  const latency = record(latencies[scheme]);
+  const p50 = finite(latency.p50_ms);
+  const source = finite(record(latencies.source).p50_ms);
+  const front = texts(report.front);
   return {
-    metric: text(report.metric) || "accuracy",
+    metric,
     before: finite(report.metric_before),
     after: finite(report.metric_after),
     sizeBefore: finite(report.size_before),
     scheme,
-    p50: finite(latency.p50_ms),
+    target: text(report.target),
+    rung: text(report.rung),
+    p50,
     p95: finite(latency.p95_ms),
+    speed: p50 !== undefined && source ? p50 / source : undefined,
     notMeasured: text(report.not_measured),
-    notes: Array.isArray(report.notes) ? report.notes.map(text).filter(Boolean) : [],
+    meets: typeof report.meets === "boolean" ? report.meets : undefined,
+    missing: texts(report.missing),
+    notes: texts(report.notes),
+    candidates: list(report.candidates).map((each) => readCandidate(record(each), metric, scheme, front)),
+  };
+}
+
+function readCandidate(one: Record<string, unknown>, metric: string, scheme: string, front: string[]): Candidate {
+  const name = text(one.name);
+  const value = finite(one.metric);
+  return {
+    name,
+    target: text(one.target),
+    rung: text(one.rung),
+    figure: value === undefined ? "not measured" : figure(metric, value),
+    size: finite(one.size),
+    p50: finite(record(one.latency).p50_ms),
+    standing: name === scheme ? "chosen" : front.includes(name) ? "front" : "beaten",
+    lacks: texts(one.lacks),
   };
 }
 
@@ -76,6 +125,14 @@ function finite(value: unknown): number | undefined {
 
 function text(value: unknown): string {
   return typeof value === "string" ? value : "";
+}
+
+function list(value: unknown): unknown[] {
+  return Array.isArray(value) ? value : [];
+}
+
+function texts(value: unknown): string[] {
+  return list(value).map(text).filter(Boolean);
 }
 
 function record(value: unknown): Record<string, unknown> {

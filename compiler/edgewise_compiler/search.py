@@ -1,0 +1,315 @@
+"""Finds the bundle of one profile: rung by rung, until a candidate meets the budget.
+
+Thin: what is decided is in ``ladder`` (which rung), ``budget`` (what is missing) and ``front`` (which is best); this
+runs the nodes, judges and measures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import onnx
+from msgspec import structs
+
+from edgewise.profile import Profile
+from edgewise_compiler import front, ladder, measure
+from edgewise_compiler.budget import Budget, Cost, excess, missing, unknown
+from edgewise_compiler.data import Data
+from edgewise_compiler.errors import CompileError
+from edgewise_compiler.judge import Judged, Judgement
+from edgewise_compiler.plan import Node, Origin, Step, problems
+from edgewise_compiler.report import CandidateReport, Latency, RungReport, TargetReport
+from edgewise_compiler.runner import Failed, Ok, Outcome, Refused, Runner
+from edgewise_compiler.targets import Ask, Target, find
+from edgewise_compiler.targets.ort import nodes
+
+SOURCE = "source"
+TRAINING_S = 600.0
+ONE_BY_ONE = ("ptq+", "mixed", "qat", "4-bit", "prune")
+"""Rungs that go on from careful to more careful, or that train: they end with the first candidate that will do."""
+MEASURED = 32
+"""Items that latency is measured on, in turn."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One finished model file of a target."""
+
+    name: str
+    rung: str
+    target: Target
+    made: Ok
+    judged: Judged
+    cost: Cost
+    price_s: float
+    notes: tuple[str, ...]
+
+
+@dataclass
+class Found:
+    """What the search gave. ``chosen``: the best that meets the budget, else the one that lacks least."""
+
+    chosen: Candidate
+    candidates: list[Candidate]
+    rungs: list[RungReport]
+    targets: list[TargetReport]
+    source: Cost
+    lacks: list[str]
+    unchecked: list[str]
+    front: list[str]
+    latency: dict[str, Latency]
+
+    def report(self, candidate: Candidate, budget: Budget) -> CandidateReport:
+        """One candidate, for people."""
+        return CandidateReport(
+            name=candidate.name,
+            rung=candidate.rung,
+            target=candidate.target.name,
+            size=candidate.cost.size,
+            metric=candidate.cost.metric,
+            figures=candidate.judged.figures,
+            nonfinite=candidate.judged.nonfinite,
+            price_s=round(candidate.price_s, 2),
+            latency=candidate.cost.latency,
+            on_front=candidate.name in self.front,
+            lacks=list(missing(budget, candidate.cost, self.source).values()),
+            notes=list(candidate.notes),
+        )
+
+
+@dataclass
+class Search:
+    """One profile. ``explore``: try every rung of every target, whatever the budget says (for a whole front)."""
+
+    runner: Runner
+    judgement: Judgement
+    profile: Profile
+    budget: Budget
+    source: Origin
+    original: Origin | None
+    model: onnx.ModelProto
+    reference: Data
+    folder: Path
+    has_labels: bool
+    training: bool
+    explore: bool
+    progress: Callable[[float, str], None]
+    candidates: dict[str, Candidate] = field(default_factory=dict)
+    rungs: list[RungReport] = field(default_factory=list)
+
+    def run(self) -> Found:
+        """Raises CompileError (code ``refused``) when no target of the profile can take the model."""
+        targets, told = self._targets()
+        self.base = self._base()
+        size_ratio = self.budget.max_size_ratio
+        if self.budget.max_size is not None:
+            size_ratio = min(size_ratio or 1e9, self.budget.max_size / self.base.size)
+        for number, rung in enumerate(ladder.RUNGS):
+            lacking = [set(missing(self.budget, one.cost, self.base)) for one in self.candidates.values()]
+            why = None
+            if not self.explore:
+                why = ladder.why_skip(
+                    rung, lacking, limits=self.budget.limits, size_ratio=size_ratio, training=self.training
+                )
+            elif rung.price == "training" and not self.training:
+                why = "training was not asked for"
+            if why is None:
+                self.progress(number / len(ladder.RUNGS), f"{self.profile.name}: {rung.title}")
+                self.rungs.append(self._climb(rung, targets))
+            else:
+                self.rungs.append(RungReport(name=rung.name, title=rung.title, price_s=0.0, skipped=why))
+            if self._done(rung) and not self.explore:
+                break
+        if not self.candidates:
+            reasons = [line for rung in self.rungs for line in rung.refused]
+            raise CompileError(
+                f"{self.profile.name}: no target can take the model: {'; '.join(reasons) or 'it refused'}",
+                code="refused",
+            )
+        return self._found(told)
+
+    def _done(self, rung: ladder.Rung) -> bool:
+        met = [one for one in self.candidates.values() if not missing(self.budget, one.cost, self.base)]
+        if self.budget.limits:
+            # What cannot be measured here is taken to be faster as int8: stop when there is an int8 that holds.
+            return bool(met) and (self._measured or any(one.rung not in ("fp32", "fp16", "weights") for one in met))
+        return any(one.rung not in ("fp32", "fp16", "weights") for one in met)
+
+    @property
+    def _measured(self) -> bool:
+        return measure.why_not(self.profile) is None
+
+    def _targets(self) -> tuple[list[Target], list[TargetReport]]:
+        """Those of the profile that can work here; without limits in the budget only the first of them."""
+        usable: list[Target] = []
+        told: list[TargetReport] = []
+        ops = sum(1 for _ in nodes(self.model.graph))
+        for name in self.profile.runtimes:
+            target = find(name)
+            if target is None:
+                told.append(TargetReport(name=name, missing=f"there is no target {name!r} here yet"))
+                continue
+            lacks, cannot = target.missing(), target.unsupported(self.model)
+            told.append(TargetReport(name=name, missing=lacks, unsupported=cannot, ops=ops))
+            if not lacks and not cannot:
+                usable.append(target)
+        if not usable:
+            raise CompileError(refusal(self.profile, told), code="refused")
+        return (usable if self.budget.limits or self.explore else usable[:1]), told
+
+    def _base(self) -> Cost:
+        """The source as it came, on onnxruntime: what ratios and drops are relative to."""
+        made = self.runner.run(self.source)
+        assert isinstance(made, Ok)
+        return Cost(
+            metric=self.judgement.before, size=made.file.stat().st_size, finite=not self.judgement.source.nonfinite
+        )
+
+    def _meeting(self) -> list[str]:
+        return [name for name, one in self.candidates.items() if not missing(self.budget, one.cost, self.base)]
+
+    def _climb(self, rung: ladder.Rung, targets: list[Target]) -> RungReport:
+        """Try one rung with every target."""
+        names: list[str] = []
+        refused: list[str] = []
+        started = self.runner.price
+        for target in targets:
+            ask = Ask(
+                source=self.source,
+                original=self.original,
+                profile=self.profile,
+                budget=self.budget,
+                run=self._outcome,
+                operators=frozenset(node.op_type for node in nodes(self.model.graph)),
+                has_labels=self.has_labels,
+                training_s=TRAINING_S,
+            )
+            for name, step in target.candidates(rung.name, ask):
+                if problem := next(problems(step), None):
+                    refused.append(f"{name}: {problem}")
+                    continue
+                price = self.runner.price
+                outcome = self._outcome(step)
+                match outcome:
+                    case Ok():
+                        try:
+                            self._add(name, rung, target, step, outcome, self.runner.price - price)
+                            names.append(name)
+                        except CompileError as error:
+                            refused.append(f"{name}: {error}")
+                    case Refused():
+                        refused.append(f"{name}: {outcome.by} refused: {outcome.reason}")
+                    case Failed():
+                        refused.append(f"{name}: {outcome.reason}; to repeat it: {outcome.reproducer}")
+                if self._enough(rung):
+                    break
+        if rung.name not in ONE_BY_ONE:
+            self.base = self._measure(names)
+        return RungReport(
+            name=rung.name,
+            title=rung.title,
+            price_s=round(self.runner.price - started, 2),
+            candidates=names,
+            refused=list(dict.fromkeys(refused)),
+        )
+
+    def _enough(self, rung: ladder.Rung) -> bool:
+        """Within a rung that goes on from careful to more careful (or that trains), stop at the first that will do."""
+        if self.explore or rung.name not in ONE_BY_ONE:
+            return False
+        return any(
+            one.rung == rung.name and not missing(self.budget, one.cost, self.base) for one in self.candidates.values()
+        )
+
+    def _outcome(self, step: Step) -> Outcome:
+        return self.runner.run(step)
+
+    def _add(self, name: str, rung: ladder.Rung, target: Target, step: Step, made: Ok, price: float) -> None:
+        target.check(made.file)
+        judged = self.judgement.judge(made, step.kind)
+        cost = Cost(metric=judged.metric, size=made.file.stat().st_size, finite=not judged.nonfinite)
+        notes = made.notes if isinstance(step, Node) else ()
+        self.candidates[name] = Candidate(name, rung.name, target, made, judged, cost, price, notes)
+        if rung.name in ONE_BY_ONE:
+            self._measure([name])
+
+    def _measure(self, names: Iterable[str]) -> Cost:
+        """Measure candidates beside the source, in one run; the source's cost by that run."""
+        timed = {
+            name: measure.Measured(one.target.runtime, one.made.file)
+            for name in names
+            if (one := self.candidates[name]).target.runtime and one.cost.finite
+        }
+        fp32 = self.runner.run(self.source)
+        assert isinstance(fp32, Ok)
+        if not self._measured or not timed:
+            return self.base
+        path = self.folder / "measure.npz"
+        if not path.exists():
+            self.reference.spread(MEASURED).save(path)
+        models = {SOURCE: measure.Measured("onnxruntime", fp32.file), **timed}
+        latency = measure.measure(self.profile.limits.threads, models, path)
+        for name in timed:
+            one = self.candidates[name]
+            self.candidates[name] = replace(one, cost=structs.replace(one.cost, latency=latency[name]))
+        return structs.replace(self.base, latency=latency[SOURCE])
+
+    def _found(self, told: list[TargetReport]) -> Found:
+        met = self._meeting()
+        if len(met) > 1:
+            # Two figures are compared only where they come from one run.
+            self.base = self._measure(met)
+            met = [name for name in self._meeting() if name in met] or met
+        costs = {name: one.cost for name, one in self.candidates.items()}
+        chosen = self._choose(costs, met)
+        candidate = self.candidates[chosen]
+        lacks = list(missing(self.budget, candidate.cost, self.base).values()) if chosen not in met else []
+        latency = {name: one.cost.latency for name, one in self.candidates.items() if one.cost.latency}
+        if self.base.latency:
+            latency = {SOURCE: self.base.latency, **latency}
+        return Found(
+            chosen=candidate,
+            candidates=list(self.candidates.values()),
+            rungs=self.rungs,
+            targets=told,
+            source=self.base,
+            lacks=lacks,
+            unchecked=unknown(self.budget, candidate.cost),
+            front=front.front(costs),
+            latency=latency,
+        )
+
+    def _choose(self, costs: dict[str, Cost], met: list[str]) -> str:
+        if met:
+            if not self._measured:
+                # The profile's order of preference says what is fast there: int8 before float.
+                integers = [n for n in met if self.candidates[n].rung not in ("fp32", "fp16", "weights")]
+                return (
+                    (integers or met)[0] if not self.budget.limits else (front.best(costs, integers or met) or met[0])
+                )
+            chosen = front.best(costs, met)
+            assert chosen is not None
+            return chosen
+
+        # Nothing meets it: of what is worth as much as was asked, the one that is least over its limits.
+        def over(name: str) -> tuple[bool, bool, float]:
+            cost = costs[name]
+            lacking = "metric" in missing(self.budget, cost, self.base)
+            return (not cost.finite, lacking, excess(self.budget, cost, self.base))
+
+        return min(costs, key=over)
+
+
+def refusal(profile: Profile, told: list[TargetReport]) -> str:
+    """Why no target of a profile can take the model: each target with what it lacks and the first nodes."""
+    lines = []
+    for target in told:
+        if target.missing:
+            lines.append(f"{target.name}: {target.missing}")
+        else:
+            shown = "; ".join(str(one) for one in target.unsupported[:3])
+            more = len(target.unsupported) - 3
+            lines.append(f"{target.name} cannot take {shown}" + (f"; and {more} more" if more > 0 else ""))
+    return f"device profile {profile.name!r}: " + " | ".join(lines)

@@ -1,0 +1,1 @@
+"""What runs in a toolchain's environment: it imports what is installed there, ``onnx_torch`` by path, and itself."""
