@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 from compile_tasks import ALL, TASKS, UNEVEN, Task, minilm
 from compile_tasks.data import BENCH
@@ -26,7 +27,8 @@ from report import write
 from rich.progress import Progress
 
 from edgewise.profile import find
-from edgewise_compiler.budget import Budget, parse
+from edgewise.resources import Budget as BudgetText
+from edgewise_compiler.budget import Budget
 from edgewise_compiler.bundle import CompiledBundle
 from edgewise_compiler.compile import compile
 from edgewise_compiler.data import Data
@@ -38,7 +40,8 @@ from edgewise_compiler.sources import OnnxSource, RecipeSource, Source
 from edgewise_compiler.toolchains import environment
 
 PROFILE = "linux-x86-64"
-BUDGETS = {"ours": parse("drop=0.005,size=0.2857x,latency=0.5x"), "ours, small": parse("drop=0.015,size=0.166x")}
+TEXTS = {"ours": "drop=0.005,size=0.2857x,latency=0.5x", "ours, small": "drop=0.015,size=0.1667x"}
+BUDGETS = {name: msgspec.convert(BudgetText.parse(text).fields(), Budget) for name, text in TEXTS.items()}
 BASE = "ORT fp32"
 
 
@@ -119,7 +122,9 @@ def _source(task: Task, folder: Path) -> Source:
     data = folder / "data.npz"
     np.savez(data, **arrays)
     expected = _source_answers(task)
-    metric = user_metric("cosine", lambda outputs, _: cosine(outputs[task.output], expected), f"cosine-{task.name}")
+    metric = user_metric(
+        "cosine", lambda outputs, _: float(np.mean(cosine(outputs[task.output], expected))), f"cosine-{task.name}"
+    )
     return OnnxSource(minilm(BENCH), data, metric)
 
 
@@ -210,8 +215,7 @@ def _write(results: dict[str, list[Row]]) -> None:
         "reference (accuracy; MiniLM: mean cosine of sentence embeddings to the source). Latency: median of an item on "
         "one thread, all models of a task in interleaved rounds, relative to onnxruntime fp32. Size: of the file, how "
         "many times smaller than the source's ONNX. "
-        "`ours`: budget drop=0.005, size=0.2857x, latency=0.5x; `ours, small`: "
-        "drop=0.015, size=0.166x; where a budget is missed the best of the front is shown and what it misses. "
+        f"Budgets: {TEXTS}; where a budget is missed the best of the front is shown and what it misses. "
         f"{platform.processor() or platform.machine()}.",
         ["task", "model", "metric", "points", "latency ratio", "times smaller", "minutes", "chosen"],
         rows,

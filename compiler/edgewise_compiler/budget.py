@@ -1,17 +1,16 @@
 """A budget: what a bundle may cost and must still be worth. Pure.
 
-A limit is absolute or, with ``_ratio``, relative to the source in fp32 on onnxruntime, measured in the same run.
+A limit is absolute or, with ``_ratio``, relative to the source in fp32 on onnxruntime, measured in the same run. Its
+text form is ``edgewise.resources.Budget.parse``.
 """
 
 from __future__ import annotations
 
 import math
-import re
 from typing import Annotated, Literal
 
 import msgspec
 
-from edgewise_compiler.errors import CompileError
 from edgewise_compiler.report import Latency
 
 Positive = Annotated[float, msgspec.Meta(gt=0)]
@@ -73,14 +72,14 @@ def missing(budget: Budget, cost: Cost, source: Cost) -> dict[What, str]:
     if budget.max_size is not None and cost.size > budget.max_size:
         lacks["size"] = f"{cost.size:,} bytes, expected at most {budget.max_size:,.0f}"
     if budget.max_size_ratio is not None and cost.size > budget.max_size_ratio * source.size:
-        lacks["size"] = f"size {cost.size / source.size:.2f} of fp32, expected at most {budget.max_size_ratio:.2f}"
+        lacks["size"] = f"size {cost.size / source.size:.3f} of fp32, expected at most {budget.max_size_ratio:.3g}"
     if cost.latency is not None:
         if budget.max_latency_p95 is not None and cost.latency.p95_ms > budget.max_latency_p95:
             lacks["latency"] = f"p95 {cost.latency.p95_ms:.3g} ms, expected at most {budget.max_latency_p95:.3g} ms"
         if budget.max_latency_ratio is not None and source.latency is not None:
             ratio = cost.latency.p50_ms / source.latency.p50_ms
             if ratio > budget.max_latency_ratio:
-                lacks["latency"] = f"latency {ratio:.2f} of fp32, expected at most {budget.max_latency_ratio:.2f}"
+                lacks["latency"] = f"latency {ratio:.3f} of fp32, expected at most {budget.max_latency_ratio:.3g}"
         peak = cost.latency.peak_rss_mb * 2**20
         if budget.max_peak_ram is not None and peak > budget.max_peak_ram:
             lacks["ram"] = f"peak {peak / 2**20:.0f} MB, expected at most {budget.max_peak_ram / 2**20:.0f} MB"
@@ -112,39 +111,3 @@ def unknown(budget: Budget, cost: Cost) -> list[str]:
         "peak RAM": budget.max_peak_ram,
     }
     return [f"{name}: not measured, so its limit was not checked" for name, limit in limits.items() if limit]
-
-
-_UNITS = {"b": 1.0, "kb": 1e3, "mb": 1e6, "gb": 1e9, "kib": 2.0**10, "mib": 2.0**20, "gib": 2.0**30}
-_KEYS = "latency=5ms, latency=0.5x, size=200KB, size=0.25x, ram=64MB, metric=0.9, drop=0.005"
-
-
-def parse(text: str) -> Budget:
-    """``latency=5ms,size=0.25x,drop=0.005``. Raises CompileError (code ``bad-budget``)."""
-    fields: dict[str, float] = {}
-    for part in filter(None, (part.strip() for part in text.split(","))):
-        match = re.fullmatch(r"(latency|size|ram|metric|drop)=([0-9.]+(?:e-?\d+)?)\s*([a-z]*)", part.lower())
-        name, value = _field(match) if match else ("", math.nan)
-        if not math.isfinite(value) or name in fields:
-            raise CompileError(f"budget: expected some of {_KEYS}, each once; got {part!r}", code="bad-budget")
-        fields[name] = value
-    try:
-        return msgspec.convert(fields, Budget)
-    except msgspec.ValidationError as error:
-        raise CompileError(f"budget: {error}", code="bad-budget") from error
-
-
-def _field(match: re.Match[str]) -> tuple[str, float]:
-    key, unit = match[1], match[3]
-    try:
-        value = float(match[2])
-    except ValueError:
-        return "", math.nan
-    if unit == "x" and key in ("latency", "size"):
-        return f"max_{key}_ratio", value
-    if key == "latency" and unit in ("ms", "us", "s"):
-        return "max_latency_p95", value * {"ms": 1.0, "us": 1e-3, "s": 1e3}[unit]
-    if key in ("size", "ram") and unit in _UNITS:
-        return ("max_size" if key == "size" else "max_peak_ram"), value * _UNITS[unit]
-    if key in ("metric", "drop") and not unit:
-        return ("min_metric" if key == "metric" else "max_metric_drop"), value
-    return "", math.nan

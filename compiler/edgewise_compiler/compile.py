@@ -51,6 +51,7 @@ def compile(
     explore: bool = False,
     seed: int = 0,
     cache: Path | None = None,
+    refused: Callable[[str, CompileError], None] | None = None,
     progress: Callable[[float, str], None],
 ) -> list[CompiledBundle]:
     """Compile for every profile, into ``out``/PROFILE: bundle, ``report.json``, ``report.html``; for several profiles
@@ -58,7 +59,8 @@ def compile(
 
     ``created_at``: Unix seconds. ``training``: may rungs train? As a rule where the budget has limits. ``explore``: try
     every rung of every target, for the whole front. ``cache``: a folder; the user's own without. ``progress``:
-    (fraction, text).
+    (fraction, text). ``refused``: called with a profile's name and the reason when no target of it can take the model;
+    the other profiles are compiled all the same. Without it the reason is raised.
 
     A budget that nothing meets is no error: the bundle is then the best there was, and its report says
     ``meets: false`` and what is missing. Raises CompileError; refuses before anything is computed where it can.
@@ -94,7 +96,14 @@ def compile(
                 explore=explore,
                 progress=part,
             )
-            made.append(_bundle(shared, identity, profile, budget, search.run(), out / profile.name, started))
+            try:
+                found = search.run()
+            except CompileError as error:
+                if refused is None or error.code != "refused":
+                    raise
+                refused(profile.name, error)
+                continue
+            made.append(_bundle(shared, identity, profile, budget, found, out / profile.name, started))
     if len(made) > 1:
         write_pages(out / "report.html", model, [bundle.report for bundle in made])
     progress(1.0, "compiled")

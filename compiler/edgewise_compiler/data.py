@@ -64,6 +64,19 @@ class Data:
                 for name, array in self.inputs.items()
             }
 
+    def narrowed(self, dtypes: Mapping[str, np.dtype[np.generic]]) -> Data:
+        """With integers of 64 bits as 32 where the model's file wants that (TFLite's kernels do), if all fit."""
+        limits = np.iinfo(np.int32)
+        inputs = {
+            name: array.astype(np.int32)
+            if dtypes.get(name) == np.int32
+            and array.dtype == np.int64
+            and limits.min <= array.min() <= array.max() <= limits.max
+            else array
+            for name, array in self.inputs.items()
+        }
+        return Data(inputs, self.labels)
+
     def digest(self) -> str:
         """sha256 of everything, hex."""
         labels = () if self.labels is None else (("", self.labels),)

@@ -26,6 +26,7 @@ import numpy as np
 
 from edgewise.profile import Profile
 from edgewise_agent.runtimes import open_runtime
+from edgewise_agent.runtimes.tensors import NUMPY
 from edgewise_compiler.data import Data
 from edgewise_compiler.errors import CompileError
 from edgewise_compiler.report import Latency
@@ -155,8 +156,9 @@ def _serve(stdin: IO[bytes], stdout: IO[bytes]) -> None:
     if job.processors:
         os.sched_setaffinity(0, job.processors)
     runtime = open_runtime(job.runtime, Path(job.model), job.threads)
-    ranks = {tensor.name: len(tensor.shape) for tensor in runtime.describe()[0]}
-    items = list(Data.load(Path(job.inputs)).feeds(ranks, 1))
+    inputs = runtime.describe()[0]
+    data = Data.load(Path(job.inputs)).narrowed({tensor.name: np.dtype(NUMPY[tensor.datatype]) for tensor in inputs})
+    items = list(data.feeds({tensor.name: len(tensor.shape) for tensor in inputs}, 1))
     for i in range(WARM_UP):
         runtime.infer(items[i % len(items)])
     stdout.write(b"ready\n")

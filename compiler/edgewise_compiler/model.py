@@ -110,6 +110,7 @@ class Model:
 
     def answer(self, data: Data) -> Answers:
         """Run all items, in order. Raises CompileError (code ``bad-data`` or ``cannot-load``)."""
+        data = data.narrowed({tensor.name: np.dtype(NUMPY[tensor.datatype]) for tensor in self.inputs})
         self.check(data, "inputs")
         parts: dict[str, list[Array]] = {tensor.name: [] for tensor in self.outputs}
         whole = any(array.ndim > self.ranks[name] for name, array in data.inputs.items())

@@ -227,7 +227,7 @@ def _candidates(report: Report) -> Html:
         "Candidates",
         "Latency is one item at a time, in the runtime that the device uses. After ±, how far its rounds differ: a "
         "gain inside that is no gain.",
-        _table("Candidates", columns, rows),
+        _table("Candidates", columns, rows, "many"),
     )
 
 

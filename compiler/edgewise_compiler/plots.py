@@ -125,7 +125,7 @@ def _frame(points: Sequence[Point], limits: Sequence[Limit], axes: Axes, width: 
     return _Frame(
         left=58,
         right=width - 12,
-        top=16,
+        top=20,
         bottom=height - 42,
         low=(min(xs) - pad_x, min(ys) - pad_y),
         high=(max(xs) + pad_x, max(ys) + pad_y),
@@ -147,7 +147,7 @@ def _grid(frame: _Frame, axes: Axes) -> Iterator[Html]:
         yield tag("line", x1=_n(frame.left), x2=_n(frame.right), y1=_n(at), y2=_n(at), class_="grid")
         yield tag("text", axes.y_text(value), x=_n(frame.left - 7), y=_n(at + 4), text_anchor="end", class_="tick")
     yield tag("text", axes.x, x=_n(middle), y=_n(frame.bottom + 34), text_anchor="middle", class_="axis")
-    yield tag("text", axes.y, x=_n(frame.left - 52), y=_n(frame.top - 4), class_="axis")
+    yield tag("text", axes.y, x=_n(frame.left - 52), y=_n(frame.top - 7), class_="axis")
 
 
 def ticks(low: float, high: float, count: int) -> list[float]:

@@ -1,8 +1,8 @@
 """Runs a plan's nodes, each once, and holds every pass to its word.
 
 After a pass that makes a model: the file loads on the runtime of its kind; inputs and outputs are what they were
-(names, types, shapes); on real items the outputs are finite where they were, and, unless the pass is lossy, the same within its
-tolerance. A pass that gives something else has broken its word, and is named.
+(names, types, shapes); on real items the outputs are finite where they were, and, unless the pass is lossy,
+the same within its tolerance. A pass that gives something else has broken its word, and is named.
 
 The outcome of a node is ``Ok``, ``Refused`` (the same for the same inputs, with the reason) or ``Failed`` (with a
 folder from which the very run can be repeated). What needs a file that is not there shares the outcome of its maker.
@@ -268,13 +268,16 @@ class Runner:
 
 
 def changed(old: list[Tensor], new: list[Tensor]) -> str | None:
-    """How the inputs or outputs differ: names, types or shapes; None when they do not. A batch may become dynamic."""
+    """How the inputs or outputs differ: names, types or shapes; None when they do not.
+
+    A batch may become dynamic, and integers of 64 bits 32 (TFLite's kernels take no others).
+    """
     before, after = {tensor.name: tensor for tensor in old}, {tensor.name: tensor for tensor in new}
     if set(before) != set(after):
         return f"expected {', '.join(before)}, got {', '.join(after)}"
     for name, tensor in before.items():
         got = after[name]
-        if got.datatype != tensor.datatype:
+        if got.datatype != tensor.datatype and (tensor.datatype, got.datatype) != ("INT64", "INT32"):
             return f"{name}: expected {tensor.datatype}, got {got.datatype}"
         fits = len(got.shape) == len(tensor.shape) and all(
             one == other or -1 in (one, other) for one, other in zip(tensor.shape, got.shape, strict=True)

@@ -19,7 +19,7 @@ from edgewise_compiler.budget import Budget, Cost, excess, missing, unknown
 from edgewise_compiler.data import Data
 from edgewise_compiler.errors import CompileError
 from edgewise_compiler.judge import Judged, Judgement
-from edgewise_compiler.plan import Node, Origin, Step, problems
+from edgewise_compiler.plan import Node, Origin, Step, node, problems
 from edgewise_compiler.report import CandidateReport, Latency, RungReport, TargetReport
 from edgewise_compiler.runner import Failed, Ok, Outcome, Refused, Runner
 from edgewise_compiler.targets import Ask, Target, find
@@ -146,12 +146,13 @@ class Search:
         usable: list[Target] = []
         told: list[TargetReport] = []
         ops = sum(1 for _ in nodes(self.model.graph))
+        sized = with_sizes(self.model, self.reference)
         for name in self.profile.runtimes:
             target = find(name)
             if target is None:
                 told.append(TargetReport(name=name, missing=f"there is no target {name!r} here yet"))
                 continue
-            lacks, cannot = target.missing(), target.unsupported(self.model)
+            lacks, cannot = target.missing(), target.unsupported(sized)
             told.append(TargetReport(name=name, missing=lacks, unsupported=cannot, ops=ops))
             if not lacks and not cannot:
                 usable.append(target)
@@ -160,12 +161,20 @@ class Search:
         return (usable if self.budget.limits or self.explore else usable[:1]), told
 
     def _base(self) -> Cost:
-        """The source as it came, on onnxruntime: what ratios and drops are relative to."""
-        made = self.runner.run(self.source)
-        assert isinstance(made, Ok)
+        """What ratios and drops are relative to: the source's answers, and its size and speed as plain fp32."""
         return Cost(
-            metric=self.judgement.before, size=made.file.stat().st_size, finite=not self.judgement.source.nonfinite
+            metric=self.judgement.before,
+            size=self._fp32().file.stat().st_size,
+            finite=not self.judgement.source.nonfinite,
         )
+
+    def _fp32(self) -> Ok:
+        """The source on onnxruntime as anybody would run it: optimized, where that can be done. A raw export is slower
+        than what its owner has in use, and every gain over it would be flattered."""
+        optimized = self.runner.run(node("optimize", model=self.source)) if self.source.traits & {"float32"} else None
+        made = optimized if isinstance(optimized, Ok) else self.runner.run(self.source)
+        assert isinstance(made, Ok)
+        return made
 
     def _meeting(self) -> list[str]:
         return [name for name, one in self.candidates.items() if not missing(self.budget, one.cost, self.base)]
@@ -182,7 +191,7 @@ class Search:
                 profile=self.profile,
                 budget=self.budget,
                 run=self._outcome,
-                operators=frozenset(node.op_type for node in nodes(self.model.graph)),
+                operators=frozenset(one.op_type for one in nodes(self.model.graph)),
                 has_labels=self.has_labels,
                 training_s=TRAINING_S,
             )
@@ -242,14 +251,12 @@ class Search:
             for name in names
             if (one := self.candidates[name]).target.runtime and one.cost.finite
         }
-        fp32 = self.runner.run(self.source)
-        assert isinstance(fp32, Ok)
         if not self._measured or not timed:
             return self.base
         path = self.folder / "measure.npz"
         if not path.exists():
             self.reference.spread(MEASURED).save(path)
-        models = {SOURCE: measure.Measured("onnxruntime", fp32.file), **timed}
+        models = {SOURCE: measure.Measured("onnxruntime", self._fp32().file), **timed}
         latency = measure.measure(self.profile.limits.threads, models, path)
         for name in timed:
             one = self.candidates[name]
@@ -300,6 +307,20 @@ class Search:
             return (not cost.finite, lacking, excess(self.budget, cost, self.base))
 
         return min(costs, key=over)
+
+
+def with_sizes(model: onnx.ModelProto, data: Data) -> onnx.ModelProto:
+    """The model with its inputs' sizes fixed to those of one item: what only asks for sizes can then be folded away."""
+    fixed = onnx.ModelProto()
+    fixed.CopyFrom(model)
+    for value in fixed.graph.input:
+        if (array := data.inputs.get(value.name)) is None:
+            continue
+        dims = value.type.tensor_type.shape.dim
+        sizes = array.shape[1:] if array.ndim == len(dims) + 1 else (1, *array.shape[1:])
+        for dim, size in zip(dims, sizes, strict=True):
+            dim.dim_value = size
+    return fixed
 
 
 def refusal(profile: Profile, told: list[TargetReport]) -> str:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import subprocess
 import sys
 from pathlib import Path
@@ -19,20 +20,20 @@ from torch import nn
 
 PROFILES = ("linux-x86-64", "raspberry-pi-5", "browser-wasm")
 BUDGET = "latency=0.7x,size=0.3x,drop=0.01"
-TRAIN, CALIBRATE, EPOCHS, BATCH = 1200, 256, 6, 32
+TRAIN, CALIBRATE, EPOCHS, BATCH = 1200, 256, 5, 32
 SEED = 0
 
 
 class Net(nn.Module):
-    """float [n, 1, 24, 24] in 0..1 -> scores [n, 10] and embedding [n, 48]: 84,000 parameters."""
+    """float [n, 1, 24, 24] in 0..1 -> scores [n, 10] and embedding [n, 48]: 167,000 parameters."""
 
     def __init__(self) -> None:
         super().__init__()
         self.features = nn.Sequential(
-            nn.Conv2d(1, 32, 3, padding=1), nn.BatchNorm2d(32), nn.ReLU(), nn.MaxPool2d(2),
-            nn.Conv2d(32, 64, 3, padding=1), nn.BatchNorm2d(64), nn.ReLU(), nn.MaxPool2d(2),
-            nn.Conv2d(64, 64, 3, padding=1), nn.BatchNorm2d(64), nn.ReLU(), nn.AdaptiveAvgPool2d(3),
-            nn.Flatten(), nn.Linear(576, 48), nn.ReLU(),
+            nn.Conv2d(1, 48, 3, padding=1), nn.BatchNorm2d(48), nn.ReLU(), nn.MaxPool2d(2),
+            nn.Conv2d(48, 96, 3, padding=1), nn.BatchNorm2d(96), nn.ReLU(), nn.MaxPool2d(2),
+            nn.Conv2d(96, 96, 3, padding=1), nn.BatchNorm2d(96), nn.ReLU(), nn.AdaptiveAvgPool2d(3),
+            nn.Flatten(), nn.Linear(864, 48), nn.ReLU(),
         )  # fmt: skip
         self.head = nn.Linear(48, 10)
 
@@ -71,6 +72,8 @@ def make(folder: Path) -> tuple[Path, Path]:
     model, data = folder / "digits.onnx", folder / "digits.npz"
     inputs, labels = digits()
     net = train(inputs[:TRAIN], labels[:TRAIN])
+    # The exporter warns that it has no torchvision, which this net does not use.
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     torch.onnx.export(
         net,
         (torch.from_numpy(inputs[:2]),),

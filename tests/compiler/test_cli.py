@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -182,3 +184,17 @@ def test_what_does_not_go_together_is_refused(tmp_path: Path, name: str, fields:
 )
 def test_a_model_is_called_as_its_file(file: str, name: str) -> None:
     assert name_of(Path(file)) == name
+
+
+@pytest.mark.slow
+def test_the_guides_example_compiles_for_three_kinds_of_device(tmp_path: Path) -> None:
+    """Trains a small network and runs the command; whether this machine meets its latency is not the question."""
+    root = Path(__file__).parent.parent.parent
+    command = [sys.executable, "-m", "examples.compile_first", "--out", str(tmp_path / "out"), "--budget", "size=0.3x"]
+    environment = {**os.environ, "EDGEWISE_CACHE": str(tmp_path / "cache"), "OMP_NUM_THREADS": "1"}
+    ran = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, timeout=600)
+    assert ran.returncode == 0, ran.stderr
+    for name in ("linux-x86-64", "raspberry-pi-5", "browser-wasm"):
+        report = msgspec.json.decode((tmp_path / "out" / name / "report.json").read_bytes())
+        assert report["meets"] and report["metric_after"] > 0.95 and report["size_after"] < 0.3 * report["size_before"]
+    assert (tmp_path / "out" / "report.html").is_file()

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import pytest
-
-from edgewise_compiler.budget import Budget, Cost, missing, parse, unknown
-from edgewise_compiler.errors import CompileError
+from edgewise_compiler.budget import Budget, Cost, excess, missing, unknown
 from edgewise_compiler.front import best, front
 from edgewise_compiler.ladder import RUNGS, Rung, why_skip
 from edgewise_compiler.report import Latency
@@ -21,33 +18,6 @@ def cost(metric: float = 0.9, size: int = 1000, ms: float | None = 1.0, **more: 
 
 def rung(name: str) -> Rung:
     return next(one for one in RUNGS if one.name == name)
-
-
-@pytest.mark.parametrize(
-    ("text", "budget"),
-    [
-        ("latency=5ms", Budget(max_latency_p95=5.0)),
-        ("latency=200us, size=200KB", Budget(max_latency_p95=0.2, max_size=200_000)),
-        (
-            "latency=0.5x,size=0.25x,drop=0.005",
-            Budget(max_latency_ratio=0.5, max_size_ratio=0.25, max_metric_drop=0.005),
-        ),
-        ("ram=64MiB,metric=0.9", Budget(max_peak_ram=64 * 2**20, min_metric=0.9)),
-        ("", Budget()),
-    ],
-)
-def test_a_budget_in_words(text: str, budget: Budget) -> None:
-    assert parse(text) == budget
-
-
-@pytest.mark.parametrize(
-    "text",
-    ["latency", "latency=5", "size=5ms", "drop=0.1x", "speed=2x", "size=1KB,size=2KB", "size=0KB", "drop=1e9999"],
-)
-def test_what_is_no_budget_is_named(text: str) -> None:
-    with pytest.raises(CompileError, match="budget") as caught:
-        parse(text)
-    assert caught.value.code == "bad-budget" and "\n" not in str(caught.value)
 
 
 def test_what_a_candidate_misses_is_said_by_what_it_is() -> None:
@@ -115,3 +85,10 @@ def test_the_front_holds_what_nothing_beats() -> None:
         "pruned": cost(0.87, 90, 0.3),
     }
     assert front(costs) == ["fp32", "int8", "pruned"]
+
+
+def test_how_far_over_its_limits_a_candidate_is_adds_up() -> None:
+    budget = Budget(max_size=500, max_latency_ratio=0.5)
+    assert excess(budget, cost(size=500, ms=0.5), cost()) == 0.0
+    nearer, further = cost(size=600, ms=0.5), cost(size=500, ms=0.9)
+    assert 0 < excess(budget, nearer, cost()) < excess(budget, further, cost())

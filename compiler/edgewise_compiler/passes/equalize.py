@@ -54,16 +54,15 @@ class Equalize(Pass):
             for node in (pair.first, pair.second)
             for name in node.input[1:]
         }
-        before = unevenness(found, arrays)
+        largest = 0.0
         for _ in range(ROUNDS):
-            if not sum([balance(pair, arrays) for pair in found]):
+            moved = max(balance(pair, arrays) for pair in found)
+            largest = max(largest, moved)
+            if not moved:
                 break
         for name, array in arrays.items():
             set_array(model.graph, name, array)
-        work.notes.append(
-            f"{len(found)} pairs of layers: the largest ratio of channel ranges went from {before:.0f} "
-            f"to {unevenness(found, arrays):.0f}"
-        )
+        work.notes.append(f"{len(found)} pairs of layers, channels scaled by up to {2**largest:.0f}")
         save(model, work.out)
 
 
@@ -181,8 +180,8 @@ def _scale_in(pair: Pair, weight: Floats, scale: Floats) -> Floats:
     return np.asarray(weight * side, dtype=np.float32)
 
 
-def balance(pair: Pair, arrays: dict[str, Floats]) -> bool:
-    """Equalize one pair in place. Returns whether anything moved."""
+def balance(pair: Pair, arrays: dict[str, Floats]) -> float:
+    """Equalize one pair in place. Returns the largest power of two that a channel was scaled by; 0 when none was."""
     first, second = pair.first, pair.second
     weight = arrays[first.input[1]]
     one = np.abs(_as_out(first, weight).reshape(pair.channels, -1)).max(axis=1).astype(np.float64)
@@ -192,23 +191,11 @@ def balance(pair: Pair, arrays: dict[str, Floats]) -> bool:
     power[usable] = np.round(np.log2(one[usable] / two[usable]) / 2)
     power = np.clip(power, -30, 30)
     if not power.any():
-        return False
+        return 0.0
     scale = np.exp2(power).astype(np.float32)
     out = np.asarray(_as_out(first, weight), dtype=np.float32)
     out[...] = out / scale.reshape([-1, *[1] * (out.ndim - 1)])
     for name in first.input[2:]:
         arrays[name] = np.asarray(arrays[name] / scale, dtype=np.float32)
     arrays[second.input[1]] = _scale_in(pair, arrays[second.input[1]], scale)
-    return True
-
-
-def unevenness(found: list[Pair], arrays: dict[str, Floats]) -> float:
-    """The largest ratio between the ranges of a layer's output channels."""
-    worst = 1.0
-    for pair in found:
-        out = _as_out(pair.first, arrays[pair.first.input[1]]).reshape(pair.channels, -1)
-        ranges = np.abs(out).max(axis=1)
-        live = ranges[ranges > 1e-20]
-        if live.size:
-            worst = max(worst, float(live.max() / live.min()))
-    return worst
+    return float(np.abs(power).max())

@@ -9,10 +9,10 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from edgewise_compiler.bundle import write_npz
-from edgewise_compiler.data import Data, read_npz
+from edgewise_compiler.data import Array, Data, read_npz
 from edgewise_compiler.model import Answers, Model
 from edgewise_compiler.passes import Kind, Needs, Pass, PassConfig, Refusal, Work
-from edgewise_compiler.passes.litert import spec
+from edgewise_compiler.passes.litert import specs
 from edgewise_compiler.toolchains import environment, executorch
 from edgewise_compiler.toolchains.process import ToolchainFailed
 
@@ -51,7 +51,7 @@ class ExecuTorch(Pass):
             model=work.inputs["model"],
             out=work.folder / "made.pte",
             mode=work.config.mode,
-            inputs=[spec(tensor) for tensor in model.inputs],
+            inputs=specs(model, work.data),
             calibration=calibration,
         )
         try:
@@ -74,10 +74,16 @@ def answer(path: Path, data: Data, source: Model) -> Answers:
             model=path,
             data=given,
             out=got,
-            inputs=[spec(tensor) for tensor in source.inputs],
+            inputs=specs(source, data),
             outputs=[tensor.name for tensor in source.outputs],
         )
         executorch.verify(check, lambda fraction, text: None)
         arrays = read_npz(got)
-    outputs = {n: a.astype(np.float32) if a.dtype.kind == "f" else a for n, a in arrays.items()}
+    outputs = {name: _by_item(array, len(data)) for name, array in arrays.items()}
     return Answers(outputs, source.scores, source.embedding)
+
+
+def _by_item(array: Array, n: int) -> Array:
+    """[n, ...]: what has no batch axis (a state [2, 1, 128] an item) comes joined along its first axis."""
+    joined = array if len(array) == n else array.reshape(n, len(array) // n, *array.shape[1:])
+    return joined.astype(np.float32) if joined.dtype.kind == "f" else joined

@@ -95,7 +95,7 @@ class Half(Pass):
 
 
 def bypass(graph: onnx.GraphProto) -> None:
-    """Between two nodes that stay float a value stays float: the converter takes it through fp16, where it overflows."""
+    """Between two nodes that stay float a value is not taken through fp16, where it may overflow."""
     links = Links(graph)
     for node in graph.node:
         if node.op_type != "Cast" or whole(node, "to", 0) != TensorProto.FLOAT:

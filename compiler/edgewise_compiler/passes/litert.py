@@ -11,9 +11,9 @@ from typing import ClassVar, Literal
 import numpy as np
 import onnx
 
-from edgewise.bundle import Tensor
 from edgewise_agent.runtimes.tensors import NUMPY
 from edgewise_compiler.bundle import write_npz
+from edgewise_compiler.data import Data
 from edgewise_compiler.errors import Unsupported
 from edgewise_compiler.model import Model
 from edgewise_compiler.passes import Kind, Needs, Pass, PassConfig, Refusal, Work
@@ -30,6 +30,7 @@ class LiteRt(Pass):
     title = "convert to TFLite"
     makes: ClassVar[Kind] = "tflite"
     forbids = frozenset({"fused", "weights", "quantized"})
+    data: ClassVar[Needs] = "calibrate"
     packages = ("edgewise-compiler",)
     tolerance = 2e-3
 
@@ -95,7 +96,7 @@ def _convert(work: Work, mode: litert.Mode) -> None:
         model=path,
         out=work.folder / "made.tflite",
         mode=mode,
-        inputs=[spec(tensor) for tensor in model.inputs],
+        inputs=specs(model, work.data),
         outputs=[tensor.name for tensor in model.outputs],
         float_model=float_model,
         calibration=calibration,
@@ -109,15 +110,16 @@ def _convert(work: Work, mode: litert.Mode) -> None:
     (work.folder / "made.tflite").replace(work.out)
 
 
-def spec(tensor: Tensor) -> litert.TensorSpec:
-    """With a batch of one. Raises Refusal for another axis of no fixed size."""
-    shape = [1 if axis == 0 and size == -1 else size for axis, size in enumerate(tensor.shape)]
-    if -1 in shape:
-        raise Refusal(
-            f"input {tensor.name!r} has shape {tensor.shape}: TFLite wants fixed sizes; "
-            "export the model with a fixed height, width or length"
-        )
-    return litert.TensorSpec(tensor.name, np.dtype(NUMPY[tensor.datatype]).name, tuple(shape))
+def specs(model: Model, data: Data | None) -> list[litert.TensorSpec]:
+    """Inputs with a batch of one and, where the model leaves them open, the sizes of the data's items."""
+    found = []
+    for tensor in model.inputs:
+        shape = [1 if axis == 0 and size == -1 else size for axis, size in enumerate(tensor.shape)]
+        if -1 in shape and data is not None:
+            array = data.inputs[tensor.name]
+            shape = list(array.shape[1:] if array.ndim > len(shape) else (1, *array.shape[1:]))
+        found.append(litert.TensorSpec(tensor.name, np.dtype(NUMPY[tensor.datatype]).name, tuple(shape)))
+    return found
 
 
 def unsupported(model: onnx.ModelProto) -> list[Unsupported]:

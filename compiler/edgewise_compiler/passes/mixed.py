@@ -2,13 +2,14 @@
 
 Rules that hold here:
 - what each layer costs is measured (``layer_latency``), and so is the noise that it alone adds (``sensitivity``);
-- noise powers add, times and savings add: minimize the time under a bound on the noise;
-- where the whole is noisier than the sum of its layers, the bound is tightened by as much.
+- noise powers add, and times add, those of going from int8 to float or back between two layers too: the least time
+  under a bound on the noise is a linear program with a binary variable a layer, and one a pair of neighbours.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
 import msgspec
@@ -26,6 +27,7 @@ from edgewise_compiler.passes.graph import (
 from edgewise_compiler.passes.quantize import Scheme, ends, last_weighted, quantizable, quantize_graph, refuse_nothing
 
 _T = TypeVar("_T")
+Doubles = npt.NDArray[np.float64]
 
 
 class Mixed(Pass):
@@ -54,44 +56,75 @@ class Mixed(Pass):
         model = load_ready(work.inputs["model"])
         ranges = read_ranges(work.inputs["ranges"])
         hurts = {row.node: row.snr_db for row in _read(work, "sensitivity", _Sensitivity).layers}
-        takes = {row.node: row for row in _read(work, "latency", _Latency).layers}
+        latency = _read(work, "latency", _Latency)
+        takes = {row.node: row for row in latency.layers}
         last = set(last_weighted(model.graph, ends(model.graph, work.scores)))
-        layers = [name for name in hurts if name in takes and name not in last]
+        layers = [name for name in takes if name in hurts]
+        place = {name: index for index, name in enumerate(layers)}
         noise = np.array([10 ** (-hurts[name] / 10) for name in layers])
         saved = np.array([takes[name].fp32_us - takes[name].int8_us for name in layers])
-        chosen = choose(noise, saved, 10 ** (-config.min_snr_db / 10))
+        switches = {
+            (place[row.first], place[row.second]): row.us
+            for row in latency.switches
+            if row.first in place and row.second in place
+        }
+        stay = [place[name] for name in last if name in place]
+        chosen = choose(noise, saved, 10 ** (-config.min_snr_db / 10), switches, stay)
         kept = [name for name, taken in zip(layers, chosen, strict=True) if not taken]
         if not chosen.any():
             raise Refusal(
-                f"no layer is faster in int8 within {config.min_snr_db:.0f} dB: float is best on this machine"
+                f"no layer is worth int8 within {config.min_snr_db:.0f} dB: float is the fastest on this machine"
             )
         nodes = quantizable(model, ranges, {*kept, *last})
         refuse_nothing(model, nodes)
         save(quantize_graph(model, ranges, config.scheme, nodes), work.out)
+        expected = -10 * np.log10(max(float(noise[chosen].sum()), 1e-15))
+        gain = time_saved(chosen, saved, switches)
         work.notes.append(
-            f"{int(chosen.sum())} of {len(layers)} layers in int8, {saved[chosen].sum():.0f} us saved by layer, "
-            f"{-10 * np.log10(max(float(noise[chosen].sum()), 1e-15)):.1f} dB expected; "
-            f"float: {', '.join([*kept, *sorted(last)][:8]) or 'none'}"
+            f"{int(chosen.sum())} of {len(layers)} layers in int8; {gain:.0f} us less of {latency.fp32_us:.0f} "
+            f"and {expected:.1f} dB expected; float: {', '.join(sorted({*kept, *last})[:8]) or 'none'}"
         )
 
 
-def choose(noise: npt.NDArray[np.float64], saved: npt.NDArray[np.float64], allowed: float) -> npt.NDArray[np.bool_]:
-    """Which layers to quantize, bool [layers]: the most time ``saved``, a sum of ``noise`` of at most ``allowed``."""
-    chosen = np.zeros(len(noise), dtype=np.bool_)
-    worth = np.flatnonzero((saved > 0) & (noise <= allowed))
-    if not worth.size:
+def choose(
+    noise: Doubles, saved: Doubles, allowed: float, switches: Mapping[tuple[int, int], float], stay: Sequence[int] = ()
+) -> npt.NDArray[np.bool_]:
+    """Which layers to quantize, bool [layers]: the most time saved with noises that sum to at most ``allowed``.
+
+    ``saved``: what each layer saves; ``switches``: what it costs when two layers differ; ``stay``: layers kept float.
+    """
+    layers, pairs = len(noise), list(switches)
+    chosen = np.zeros(layers, dtype=np.bool_)
+    if not (saved > 0).any():
         return chosen
+    costs = np.array([switches[pair] for pair in pairs])
+    # A switch variable is at least the difference of its two layers, either way round.
+    differ = np.zeros((2 * len(pairs), layers + len(pairs)))
+    for row, (first, second) in enumerate(pairs):
+        for sign, line in ((1, 2 * row), (-1, 2 * row + 1)):
+            differ[line, [first, second, layers + row]] = sign, -sign, -1
+    upper = np.ones(layers + len(pairs))
+    upper[[*stay]] = 0
+    upper[:layers][noise > allowed] = 0
     # In units of what is allowed and of the largest saving: the solver's tolerances are absolute.
+    constraints = [LinearConstraint(np.concatenate([noise / allowed, np.zeros(len(pairs))])[None, :], -np.inf, 1.0)]
+    if pairs:
+        constraints.append(LinearConstraint(differ, -np.inf, 0.0))
     solved = milp(
-        -saved[worth] / saved[worth].max(),
-        constraints=LinearConstraint(noise[worth][None, :] / allowed, -np.inf, 1.0),
-        integrality=np.ones(worth.size, dtype=np.int64),
-        bounds=Bounds(0, 1),
+        np.concatenate([-saved, costs]) / saved.max(),
+        constraints=constraints,
+        integrality=np.concatenate([np.ones(layers, dtype=np.int64), np.zeros(len(pairs), dtype=np.int64)]),
+        bounds=Bounds(np.zeros(layers + len(pairs)), upper),
     )
     if solved.x is None:
         raise CompileError(f"the integer program was not solved: {solved.message}", code="cannot-quantize")
-    chosen[worth] = np.round(solved.x).astype(np.bool_)
+    chosen[:] = np.round(solved.x[:layers]).astype(np.bool_)
     return chosen
+
+
+def time_saved(chosen: npt.NDArray[np.bool_], saved: Doubles, switches: Mapping[tuple[int, int], float]) -> float:
+    """What a choice saves, in microseconds, as the program counts it."""
+    return float(saved[chosen].sum()) - sum(us for (one, two), us in switches.items() if chosen[one] != chosen[two])
 
 
 class _Hurt(msgspec.Struct):
@@ -105,12 +138,20 @@ class _Time(msgspec.Struct):
     int8_us: float
 
 
+class _Switch(msgspec.Struct):
+    first: str
+    second: str
+    us: float
+
+
 class _Sensitivity(msgspec.Struct):
     layers: list[_Hurt]
 
 
 class _Latency(msgspec.Struct):
     layers: list[_Time]
+    switches: list[_Switch]
+    fp32_us: float
 
 
 def _read(work: Work, role: str, what: type[_T]) -> _T:

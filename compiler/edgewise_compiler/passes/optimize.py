@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx.inliner
 import onnxruntime as ort
 import onnxslim
 
@@ -71,6 +72,8 @@ class Optimize(Pass):
         said = opset(model)
         if said < OLDEST_OPSET:
             raise Refusal(f"ONNX opset {said}: expected {OLDEST_OPSET} or newer; export the model anew")
+        if model.functions:
+            model = onnx.inliner.inline_local_functions(model)
         tidy(model)
         if said < MIN_OPSET:
             model = raise_opset(model, MIN_OPSET)

@@ -35,6 +35,7 @@ from edgewise_compiler.passes.graph import (
     save,
     sort,
     sweep,
+    whole,
 )
 from edgewise_compiler.passes.qdq import narrow
 
@@ -147,6 +148,8 @@ def quantizable(model: onnx.ModelProto, ranges: Ranges, excluded: Collection[str
         for node in model.graph.node
         if node.op_type in OPERATORS
         and node.name not in excluded
+        # Its scales would be shared between groups, which its bias cannot be.
+        and not (node.op_type == "ConvTranspose" and whole(node, "group", 1) > 1)
         and (touched := floats & {*node.input, *node.output})
         and all(name in ranges for name in touched)
     }

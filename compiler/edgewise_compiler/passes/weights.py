@@ -9,21 +9,19 @@ Two forms:
 Rules that hold here:
 - weights of ``LEAST`` elements or more, of the operators in ``WEIGHT_INPUTS``, in inner graphs too;
 - a scale per output channel for 8 bits; per block of ``block`` weights of a channel for 4 bits;
-- an embedding table stays small at run time too: rows are gathered as int8, then scaled.
+- an embedding table stays small at run time too: rows are gathered as int8, then scaled;
+- of an already quantized model the weights of layers that stayed float are compressed, and the rest is left alone.
 """
 
 from __future__ import annotations
 
-import logging
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper
-from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
 
-from edgewise_compiler.errors import CompileError, one_line
 from edgewise_compiler.passes import Pass, PassConfig, Refusal, Work
 from edgewise_compiler.passes.graph import (
     Floats,
@@ -51,6 +49,7 @@ WEIGHT_INPUTS = {
     "Attention": (1,), "Gather": (0,),
 }  # fmt: skip
 INT4_OPSET = 21
+MICROSOFT = "com.microsoft"
 
 Shape = tuple[int, ...]
 
@@ -61,12 +60,11 @@ class Weights(Pass):
     name = "weights"
     title = "compress the weights"
     paper = "Krishnamoorthi 2018, arXiv:1806.08342; Dettmers et al. 2023, arXiv:2305.14314 (4-bit blocks)"
-    needs = frozenset({"float32"})
-    forbids = frozenset({"quantized", "half", "weights"})
+    forbids = frozenset({"half", "weights"})
     gives = frozenset({"weights"})
     drops = frozenset({"float32"})
     lossy = True
-    packages = ("onnx", "onnxruntime", "numpy", "onnx-ir")
+    packages = ("onnx", "numpy")
 
     class Config(PassConfig, frozen=True, kw_only=True):
         """``block``: weights a scale for 4 bits. ``accuracy_level`` of MatMulNBits: 4 computes in int8, 1 in float."""
@@ -84,17 +82,21 @@ class Weights(Pass):
         tidy(model)
         if config.form == "nbits" and config.bits == 16:
             raise Refusal("MatMulNBits holds 8 or 4 bits, not 16: take the folded form")
+        if config.form == "nbits" and (config.block < 16 or config.block & (config.block - 1)):
+            raise Refusal(f"MatMulNBits takes blocks of 16, 32, 64, ... weights, not {config.block}")
         if config.bits == 4 and opset(model) < INT4_OPSET and any(weights_of(graph) for graph in graphs(model.graph)):
             model = raise_opset(model, INT4_OPSET)
             tidy(model)
         changed = 0
         if config.form == "nbits":
-            model, changed = _nbits(model, config)
+            changed = matmul_nbits(model, config.bits, config.block, config.accuracy_level)
         for graph in graphs(model.graph):
             if config.embeddings and config.bits <= 8:
                 changed += embeddings_to_int8(graph)
             changed += fold(graph, config.bits, config.block)
-        if not changed:
+        if not changed and any(node.op_type == "DequantizeLinear" for node in model.graph.node):
+            work.notes.append("no float weight left to compress")
+        elif not changed:
             raise Refusal(f"no weight of {LEAST} elements or more that could be stored in {config.bits} bits")
         sweep(model)
         anonymize(model)
@@ -260,22 +262,44 @@ def embeddings_to_int8(graph: onnx.GraphProto) -> int:
     return changed
 
 
-def _nbits(model: onnx.ModelProto, config: Weights.Config) -> tuple[onnx.ModelProto, int]:
-    level = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
-    try:
-        quantizer = MatMulNBitsQuantizer(
-            model,
-            bits=config.bits,
-            block_size=config.block,
-            is_symmetric=True,
-            accuracy_level=config.accuracy_level,
-            op_types_to_quantize=("MatMul",),
+def matmul_nbits(model: onnx.ModelProto, bits: int, block: int, accuracy_level: int) -> int:
+    """MatMul with a constant float matrix [k, n] on its right becomes MatMulNBits. Returns how many.
+
+    The operator reads codes uint8 [n, blocks, bytes], with zero at half of the range and the low half of a byte first,
+    and scales [n, blocks]; the last block of a row is filled up with zeros.
+    """
+    graph, changed = model.graph, 0
+    for node in graph.node:
+        links = Links(graph)
+        if node.op_type != "MatMul" or not links.is_float(node.input[1]):
+            continue
+        weight = links.array(node.input[1]).astype(np.float32)
+        if weight.ndim != 2 or weight.size < LEAST or not np.isfinite(weight).all():
+            continue
+        k, n = weight.shape
+        rows = np.pad(weight.T, ((0, 0), (0, -k % block))).reshape(n, -1, block)
+        codes, scales = to_grid(rows, (2,), bits)
+        bytes_ = (codes.astype(np.int16) + 2 ** (bits - 1)).astype(np.uint8)
+        if bits == 4:
+            bytes_ = bytes_[..., 0::2] | (bytes_[..., 1::2] << 4)
+        give = fresh(graph)
+        names = [give(f"{node.name}.codes"), give(f"{node.name}.scales")]
+        set_array(graph, names[0], bytes_)
+        set_array(graph, names[1], scales.reshape(n, -1))
+        made = helper.make_node(
+            "MatMulNBits",
+            [node.input[0], *names],
+            list(node.output),
+            name=node.name,
+            domain=MICROSOFT,
+            K=k,
+            N=n,
+            bits=bits,
+            block_size=block,
+            accuracy_level=accuracy_level,
         )
-        quantizer.process()
-    except Exception as error:  # the quantizer raises built-in classes of all kinds
-        raise CompileError(f"cannot compress to MatMulNBits: {one_line(error)}", code="cannot-quantize") from error
-    finally:
-        logging.disable(level)
-    made: onnx.ModelProto = quantizer.model.model
-    return made, sum(node.op_type == "MatMulNBits" for node in made.graph.node)
+        node.CopyFrom(made)
+        changed += 1
+    if changed and all(entry.domain != MICROSOFT for entry in model.opset_import):
+        model.opset_import.append(helper.make_opsetid(MICROSOFT, 1))
+    return changed

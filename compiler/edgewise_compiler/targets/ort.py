@@ -44,6 +44,8 @@ class OnnxRuntime(Target):
             yield name, node("strip", model=step)
 
     def _chains(self, rung: str, ask: Ask) -> Iterator[tuple[str, Step]]:
+        from edgewise_compiler.passes.weights import Weights
+
         base, schemes = chains.optimized(ask), list(ask.profile.quantization.schemes)
         if rung == "fp32":
             yield "fp32", base
@@ -54,6 +56,8 @@ class OnnxRuntime(Target):
             yield "fp32, fused", fused
         elif rung == "fp16" and "fp16" in ask.profile.dtypes:
             yield "fp16", node("half", model=base)
+        elif rung == "fp16":
+            yield "fp16 weights", node("weights", Weights.Config(bits=16), model=base)
         elif rung == "weights":
             yield "int8 weights", node("weights", model=base)
         elif rung == "ptq":
@@ -61,6 +65,7 @@ class OnnxRuntime(Target):
                 yield scheme, chains.static(ask, scheme)
             for scheme in schemes[:1]:
                 yield f"{scheme}, all layers", chains.static(ask, scheme, last_float=False)
+                yield f"{scheme}, int8 weights in the rest", node("weights", model=chains.static(ask, scheme))
             if schemes and ask.operators & chains.DYNAMIC:
                 yield "dynamic", node("dynamic", model=fused if self._fuses(ask) else base)
         elif rung == "ptq+":

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import onnx
 import torch
-import torch_pruning  # type: ignore[import-untyped]
+import torch_pruning
 from torch import Tensor, nn
 
 from edgewise_compiler.errors import Unsupported, one_line

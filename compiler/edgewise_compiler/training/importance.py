@@ -54,8 +54,6 @@ def importances(
     draw = torch.Generator().manual_seed(int(random.integers(2**31)))
     n = 0
     for chunks in feeds.batches(rows, BATCH):
-        if not chunks:
-            continue
         module.zero_grad(set_to_none=True)
         for chunk in chunks:
             _direction(module(*feeds.at(chunk)), teacher, score_index, draw).backward()  # type: ignore[no-untyped-call]

@@ -38,7 +38,7 @@ def targets(module: OnnxModule) -> list[str]:
 def adapt(module: OnnxModule, names: list[str], rank: int, alpha: int) -> nn.Module:
     """Put adapters on layers, in place: they alone train. ``A`` is drawn from torch's random numbers, ``B`` is zero."""
     config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=names, lora_dropout=0.0)
-    adapted = inject_adapter_in_model(config, module, ADAPTER)
+    adapted: nn.Module = inject_adapter_in_model(config, module, ADAPTER)
     for name in names:
         layer = _layer(adapted, name)
         if isinstance(layer.get_base_layer(), CONVS):

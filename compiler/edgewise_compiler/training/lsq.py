@@ -3,7 +3,8 @@
     q(x) = clip(round(x / s), low, high) * s
 
 Rules that hold here:
-- gradients go straight through the rounding, which is exact in the forward pass, and stop at the clip; that of ``s`` is scaled by 1 / sqrt(n * high);
+- gradients go straight through the rounding, which is exact on the way forward, and stop at the clip; that of ``s`` is
+  scaled by 1 / sqrt(n * high);
 - a step is kept as ``start * exp(log_step)``: it stays positive, and one learning rate fits steps of any size, as for
   the thresholds of TQT (Jain et al., MLSys 2020); weight decay draws it back to where it started;
 - zero points do not train.
@@ -116,7 +117,8 @@ class LsqBias(nn.Module):
         step = (self.of_input() * self.of_weight()).reshape(-1).detach()
         if 1 < step.numel() < bias.numel():  # channels of each group, in a transposed convolution
             step = step.repeat(bias.numel() // step.numel())
-        return torch.round(bias / step).detach() * step + (bias - bias.detach())
+        rounded: torch.Tensor = torch.round(bias / step).detach() * step + (bias - bias.detach())
+        return rounded
 
 
 def narrow_range(bits: int) -> tuple[int, int]:

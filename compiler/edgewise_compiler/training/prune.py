@@ -93,10 +93,11 @@ class _Run:
     def cut_until(self, goal: Goal, step: int) -> None:
         """Cut until this step's part of the goal is reached, or nothing more is to be gained."""
         for number in range(MAX_TABLES):
-            if goal.met(*self._reached()):
+            speedup, macs = self._reached()
+            if goal.met(speedup, macs):
                 return
             importance = self._importances(step, number)
-            ordered = order(self._table(importance))
+            ordered = order(self._table(importance), goal.need(speedup, macs))
             if not ordered:
                 self.work.notes.append("cutting ended early: no narrower layer saves anything that can be measured")
                 return

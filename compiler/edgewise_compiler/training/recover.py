@@ -66,13 +66,15 @@ class Feeds:
     def batches(self, rows: npt.NDArray[np.int64], batch: int) -> Iterator[list[npt.NDArray[np.int64]]]:
         """Rows by batch, each as the chunks that go through the module one after the other.
 
-        Where chunks have a fixed size, rows that do not fill one are left out.
+        Where chunks have a fixed size a batch holds whole ones, at least one; rows that do not fill one are left out.
         """
+        if self.chunk is not None:
+            batch = max(batch // self.chunk, 1) * self.chunk
+            rows = rows[: len(rows) // self.chunk * self.chunk]
         for start in range(0, len(rows), batch):
             part = rows[start : start + batch]
             size = self.chunk or len(part)
-            chunks = [part[i : i + size] for i in range(0, len(part), size)]
-            yield [chunk for chunk in chunks if self.chunk is None or len(chunk) == self.chunk]
+            yield [part[i : i + size] for i in range(0, len(part), size)]
 
 
 @dataclass(frozen=True)
@@ -178,14 +180,15 @@ class Target:
         for i, (output, want) in enumerate(zip(given, wanted, strict=True)):
             if not self.teacher.floats[i] or output.shape != want.shape:
                 continue
+            # Infinity (a mask's) is no value to come close to.
             good = torch.isfinite(want)
             want = torch.where(good, want, torch.zeros(()))
+            output = torch.where(good, output, want)
             if i == self.score_index and on_scores:
                 total = total + self._on_scores(output, want, rows)
             else:
-                # Infinity (a mask's) is no value to come close to.
                 weight = config.feature_weight if on_scores else 1.0
-                total = total + weight * losses.fidelity(torch.where(good, output, want), want, self.teacher.powers[i])
+                total = total + weight * losses.fidelity(output, want, self.teacher.powers[i])
         return total
 
     def _on_scores(self, given: Tensor, wanted: Tensor, rows: npt.NDArray[np.int64]) -> Tensor:
@@ -270,7 +273,7 @@ def _train(
     judged, trained = np.sort(order[:held]), order[held:]
     parameters = [parameter for parameter in student.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=config.weight_decay)
-    per_epoch = math.ceil(len(trained) / config.batch)
+    per_epoch = sum(1 for _ in feeds.batches(trained, config.batch))
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: rate(step, per_epoch * config.epochs, config.warm_up)
     )
@@ -334,7 +337,7 @@ def _epoch(
     train_mode(student, statistics=statistics and (feeds.chunk is None or feeds.chunk >= FEW))
     total, n = 0.0, 0
     for chunks in feeds.batches(rows, target.config.batch):
-        if not chunks or (feeds.chunk is None and len(chunks[0]) < 2):
+        if feeds.chunk is None and len(chunks[0]) < 2:
             continue  # statistics of a batch of one are none
         optimizer.zero_grad(set_to_none=True)
         for chunk in chunks:

@@ -19,7 +19,7 @@ class Recovery(Config, frozen=True, kw_only=True):
     ``feature_weight``: weight of the other float outputs (an embedding) beside the scores.
     ``warm_up``: share of the steps in which the learning rate rises; after it falls along a cosine.
     ``held_out``: share of the training items that judge the epochs; ``patience``: epochs without a better one before it
-    ends. ``max_seconds``: no epoch starts later; 0 is no limit. What it cuts off depends on the machine.
+    ends. ``max_seconds`` of one recovery: no epoch starts later (0: no limit); what it cuts depends on the machine.
     """
 
     epochs: Annotated[int, Meta(ge=0, le=10_000)] = 8

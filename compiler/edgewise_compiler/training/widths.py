@@ -34,8 +34,12 @@ def options(width: int, round_to: int) -> list[int]:
     return found
 
 
-def order(cuts: Iterable[Cut]) -> list[Cut]:
-    """One cut a group at most, best first: by what is saved for what is lost. Those that save nothing are left out."""
+def order(cuts: Iterable[Cut], need: float) -> list[Cut]:
+    """One cut a group at most, best first: by what is saved for what is lost. Those that save nothing are left out.
+
+    ``need``: what must be saved yet. Where the best one saves that and more, the one that loses least of all that do
+    comes before it: no cut is larger than it must be.
+    """
     found = [cut for cut in cuts if cut.saves > 0]
     least = 1e-6 * max((cut.loses for cut in found), default=1.0) + 1e-30
     best: dict[str, Cut] = {}
@@ -43,7 +47,11 @@ def order(cuts: Iterable[Cut]) -> list[Cut]:
         held = best.get(cut.root)
         if held is None or _worth(cut, least) > _worth(held, least):
             best[cut.root] = cut
-    return sorted(best.values(), key=lambda cut: (-_worth(cut, least), cut.root))
+    ordered = sorted(best.values(), key=lambda cut: (-_worth(cut, least), cut.root))
+    if not ordered or ordered[0].saves < need:
+        return ordered
+    last = min((cut for cut in found if cut.saves >= need), key=lambda cut: (cut.loses, cut.root, -cut.keep))
+    return [last, *(cut for cut in ordered if cut.root != last.root)]
 
 
 def _worth(cut: Cut, least: float) -> float:
@@ -78,6 +86,12 @@ class Goal:
         """Is all of it reached? ``speedup``: as measured, None where it was not."""
         fast = self.speedup is None or (speedup is not None and speedup >= self.speedup)
         return fast and (self.macs is None or macs <= self.macs)
+
+    def need(self, speedup: float | None, macs: float) -> float:
+        """The share of the present cost that is still to be saved: of the latency, where that is a goal."""
+        if self.speedup is not None:
+            return 1 - min(1.0, (speedup or 1.0) / self.speedup)
+        return 0.0 if self.macs is None else 1 - min(1.0, self.macs / macs)
 
     def far(self, speedup: float | None, macs: float, factor: float) -> bool:
         """Is one of the goals more than ``factor`` away?"""

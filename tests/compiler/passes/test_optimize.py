@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
@@ -149,11 +148,9 @@ def branch_data():
 def test_control_flow_several_inputs_scalars_and_ints(make_bench, build, name, config, limit):
     bench = make_bench(branch_data())
     source = bench.save(branches(build))
-    made = (
-        bench.apply("optimize", model=source)
-        if name == "optimize"
-        else bench.apply(name, model=bench.apply("optimize", model=source), **config)
-    )
+    made = bench.apply("optimize", model=source)
+    if name != "optimize":
+        made = bench.apply(name, model=made, **config)
     assert signature(load(made)) == signature(load(source))
     assert bench.difference(source, made) < limit
 
@@ -191,15 +188,12 @@ def test_an_old_opset_is_raised_and_too_old_a_one_refused(make_bench, build):
         bench.apply("optimize", model=bench.save(model, "old.onnx"))
 
 
-def test_a_quantized_graph_keeps_its_scales(bench, nets):
+def test_a_quantized_graph_keeps_its_scales(bench, nets, operators):
     base = bench.apply("optimize", model=bench.save(nets()))
     ranges = bench.apply("calibrate", model=base)
     quantized = bench.apply("quantize", model=base, ranges=ranges)
     again = bench.apply("optimize", model=quantized)
-    pairs = [node for node in load(again).graph.node if node.op_type in ("QuantizeLinear", "DequantizeLinear")]
-    assert len(pairs) == sum(
-        node.op_type in ("QuantizeLinear", "DequantizeLinear") for node in load(quantized).graph.node
-    )
+    assert sorted(operators(again)) == sorted(operators(quantized))
     assert bench.difference(quantized, again) == 0
 
 
@@ -208,6 +202,3 @@ def test_nothing_of_the_machine_is_left(bench, nets):
     model.doc_string = "made at /home/somebody"
     model.graph.node[0].doc_string = "File /home/somebody/net.py"
     assert b"somebody" not in bench.apply("optimize", model=bench.save(model)).read_bytes()
-    assert isinstance(
-        onnx.load_model_from_string(bench.apply("optimize", model=bench.save(model)).read_bytes()), onnx.ModelProto
-    )

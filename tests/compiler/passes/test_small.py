@@ -189,3 +189,15 @@ def test_the_grid_is_never_off_by_more_than_half_a_step_inside_its_edge(bits):
     plain = np.abs(weight).max(axis=1, keepdims=True) / top
     rounded = np.clip(np.round(weight / plain), -top, top) * plain
     assert np.square(codes * scales - weight).sum() <= np.square(rounded - weight).sum() * 1.0001
+
+
+def test_what_stayed_float_in_a_quantized_model_becomes_small_too(bench, nets):
+    base = bench.apply("optimize", model=bench.save(nets(channels=64)))
+    ranges = bench.apply("calibrate", model=base)
+    quantized = bench.apply("quantize", model=base, ranges=ranges, exclude=["pointwise0"])
+    made = bench.apply("weights", model=quantized)
+    assert made.stat().st_size < quantized.stat().st_size - 64 * 64 * 2.5
+    assert bench.snr(base, made) > bench.snr(base, quantized) - 3
+    again = bench.apply("quantize", model=base, ranges=ranges, last_float=False)
+    assert bench.difference(again, bench.apply("weights", model=again)) == 0
+    assert bench.notes == ["no float weight left to compress"]

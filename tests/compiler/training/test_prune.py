@@ -209,7 +209,7 @@ def test_a_cut_leaves_a_multiple_that_is_narrower(width: int, round_to: int) -> 
     )
 )
 def test_cuts_are_ordered_by_what_they_save_for_what_they_lose(cuts: list[Cut]) -> None:
-    ordered = order(cuts)
+    ordered = order(cuts, need=1.1)
     assert len({cut.root for cut in ordered}) == len(ordered) == len({cut.root for cut in cuts if cut.saves > 0})
     worth = [cut.saves / max(cut.loses, 1e-9) for cut in ordered if cut.loses > 1e-4]
     assert worth == sorted(worth, reverse=True)
@@ -217,8 +217,18 @@ def test_cuts_are_ordered_by_what_they_save_for_what_they_lose(cuts: list[Cut]) 
 
 def test_a_saving_that_costs_nothing_comes_before_one_that_does() -> None:
     free, dear = Cut("free", 4, 0.1, 0.0), Cut("dear", 4, 0.5, 3.0)
-    assert order([dear, free]) == [free, dear]
-    assert order([Cut("still", 4, 0.0, 0.0)]) == []
+    assert order([dear, free], 1.0) == [free, dear]
+    assert order([Cut("still", 4, 0.0, 0.0)], 0.1) == []
+
+
+def test_near_the_goal_no_cut_is_larger_than_it_must_be() -> None:
+    large, small, other = Cut("a", 8, 0.4, 4.0), Cut("a", 12, 0.15, 2.0), Cut("b", 8, 0.1, 1.5)
+    assert order([large, small, other], need=0.12) == [small, other]
+    assert order([large, small, other], need=0.3) == [large, other]
+    assert order([large, small, other], need=0.9)[0] == large, "what is worth most, where nothing is enough"
+    assert Goal(2.0, None).need(1.5, 1.0) == pytest.approx(0.25) and Goal(None, 0.5).need(None, 0.8) == pytest.approx(
+        0.375
+    )
 
 
 def test_a_goal_is_due_in_equal_parts_and_met_when_all_of_it_is() -> None:

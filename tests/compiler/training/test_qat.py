@@ -129,28 +129,27 @@ def test_the_untrained_module_is_the_file(source: Path, digits: Digits, kind: Qu
     items = digits.items[TRAIN:]
     expected, written = answers(qdq, items), answers(prepared.write(), items)
     got = scores_of(prepared.module, items)
-    assert np.abs(got - expected).max() < 0.05 * np.abs(expected).max()
-    assert np.abs(written - expected).max() < 0.01 * np.abs(expected).max()
+    assert np.abs(got - expected).mean() < 1e-4 * np.abs(expected).max()
+    assert np.abs(written - expected).mean() < 1e-4 * np.abs(expected).max()
     assert [n.op_type for n in prepared.write().graph.node].count("QuantizeLinear") == [
         n.op_type for n in qdq.graph.node
     ].count("QuantizeLinear")
 
 
-@pytest.mark.parametrize(("bits", "hurts"), [(2, 0.1), (3, 0.02)])
-def test_training_brings_narrow_weights_back(source: Path, digits: Digits, bits: int, hurts: float) -> None:
+def test_training_brings_narrow_weights_back(source: Path, digits: Digits) -> None:
     train, held = digits.items[:TRAIN], digits.items[TRAIN:]
     labels = digits.labels[TRAIN:]
     fp32 = onnx.load_model(str(source))
     qdq = quantized(source, train, QuantType.QUInt8)
     teacher = to_module(fp32)
-    before = prepare_qat(qdq, fp32, bits=dict.fromkeys(BITS, bits))
+    before = prepare_qat(qdq, fp32, bits=dict.fromkeys(BITS, 2))
 
     def accuracy(scores: Floats) -> float:
         return float((scores.argmax(1) == labels).mean())
 
     full = accuracy(answers(fp32, held))
     lost = accuracy(answers(before.write(), held))
-    assert full - lost > hurts, "it should hurt without training, or this test shows nothing"
+    assert full - lost > 0.1, "it should hurt without training, or this test shows nothing"
 
     with torch.no_grad():
         wanted = teacher(torch.from_numpy(train))[0].softmax(1)
@@ -159,7 +158,7 @@ def test_training_brings_narrow_weights_back(source: Path, digits: Digits, bits:
     scores, module_scores = answers(written, held), scores_of(before.module, held)
     assert full - accuracy(scores) < (full - lost) / 3
     assert (scores.argmax(1) == module_scores.argmax(1)).mean() >= 0.99
-    assert np.abs(scores - module_scores).mean() < 0.01 * np.abs(scores).max()
+    assert np.abs(scores - module_scores).mean() < 1e-4 * np.abs(scores).max()
 
 
 def test_narrow_weights_are_stored_in_half_a_byte_and_run_in_int8(source: Path, digits: Digits, tmp_path: Path) -> None:

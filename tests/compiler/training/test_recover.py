@@ -94,6 +94,22 @@ def test_items_one_by_one_teach_what_items_together_do() -> None:
         assert torch.allclose(a, b, atol=2e-4)
 
 
+def test_a_fixed_batch_larger_than_the_one_asked_for_still_trains() -> None:
+    """And larger than what is judged at a time: rows that do not fill it are left out."""
+    sizes: set[int] = set()
+
+    class Fixed(Net):
+        def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            sizes.add(len(x))
+            return super().forward(x)
+
+    student = Fixed(2)
+    before = agreement(student, Net(1))
+    feeds = Feeds((items(1000),), chunk=300)
+    assert agreement(run(student, Net(1).eval(), feeds, batch=16, epochs=30), Net(1)) > before + 0.1
+    assert sizes == {300, N}, "N: by the agreement above"
+
+
 def test_whole_items_have_no_axis_for_the_batch() -> None:
     class OfOne(Net):
         def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -394,14 +393,3 @@ def _plain(attribute: onnx.AttributeProto) -> Any:
     if attribute.type == onnx.AttributeProto.STRINGS:
         return [part.decode("utf-8", "replace") for part in value]
     return list(value) if isinstance(value, Iterable) and not isinstance(value, (str, onnx.GraphProto)) else value
-
-
-def attribute_name(name: str, taken: set[str]) -> str:
-    """A name of a node or constant as a free Python attribute name; it is then taken."""
-    base = re.sub(r"\W+", "_", name).strip("_") or "value"
-    base = f"n_{base}" if base[0].isdigit() else base
-    made, number = base, 2
-    while made in taken:
-        made, number = f"{base}_{number}", number + 1
-    taken.add(made)
-    return made

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +19,6 @@ from .graph import (
     Node,
     Unsupported,
     UnsupportedGraphError,
-    attribute_name,
     constants,
     fold,
     nodes,
@@ -373,3 +373,14 @@ def _forget(steps: list[Step], outputs: set[str]) -> tuple[Step, ...]:
         seen |= reads
         made.append(Step(step.node, step.sources, step.outputs, step.layer, tuple(sorted(gone))))
     return tuple(made[::-1])
+
+
+def attribute_name(name: str, taken: set[str]) -> str:
+    """A name of a node or constant as a free Python attribute name; it is then taken."""
+    base = re.sub(r"\W+", "_", name).strip("_") or "value"
+    base = f"n_{base}" if base[0].isdigit() else base
+    made, number = base, 2
+    while made in taken:
+        made, number = f"{base}_{number}", number + 1
+    taken.add(made)
+    return made

@@ -38,10 +38,10 @@ const BUNDLES: readonly Column<Bundle>[] = [
     cell: (bundle) => {
       const report = readReport(bundle.report);
       return (
-        <>
+        <div>
           {beforeAfter(report)}
           {report.metric !== "accuracy" && <span className="muted"> ({words(report.metric)})</span>}
-        </>
+        </div>
       );
     },
     numeric: true,
@@ -53,11 +53,11 @@ const BUNDLES: readonly Column<Bundle>[] = [
 function Chosen({ bundle }: { bundle: Bundle }) {
   const report = readReport(bundle.report);
   return (
-    <>
+    <div>
       {report.scheme || "–"}
       {report.target && <span className="muted"> on {report.target}</span>}
       {report.meets === false && <p className="over-budget">over budget: {report.missing.join("; ")}</p>}
-    </>
+    </div>
   );
 }
 
@@ -71,10 +71,10 @@ function Latency({ bundle }: { bundle: Bundle }) {
     );
   }
   return (
-    <>
+    <div>
       {number(report.p50)} / {number(report.p95)} ms
       {report.speed !== undefined && <span className="muted"> ({report.speed.toFixed(2)}× fp32)</span>}
-    </>
+    </div>
   );
 }
 
@@ -84,10 +84,10 @@ const CANDIDATES: readonly Column<Candidate>[] = [
   {
     title: "Candidate",
     cell: (one) => (
-      <>
+      <div>
         {one.standing === "chosen" ? <b>{one.name}</b> : one.name}
         <span className="muted"> {one.target}</span>
-      </>
+      </div>
     ),
   },
   { title: "Metric", cell: (one) => one.figure, numeric: true },
@@ -96,10 +96,10 @@ const CANDIDATES: readonly Column<Candidate>[] = [
   {
     title: "Standing",
     cell: (one) => (
-      <>
+      <div>
         {STANDING[one.standing]}
         {one.lacks.length > 0 && <span className="muted">: {one.lacks.join("; ")}</span>}
-      </>
+      </div>
     ),
   },
 ];
