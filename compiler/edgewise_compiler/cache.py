@@ -2,7 +2,7 @@
 
 An entry's key covers everything that the result depends on: the pass and its version, its configuration, the digests of
 its inputs and of the data that it reads, the seed where it draws, and the versions of the packages it works with and of
-Python and the architecture. No path, time or device profile is in it.
+Python, the architecture, and the compiler's own code. No path, time or device profile is in it.
 
 Rules that hold here:
 - only what came out well and what is refused for good is kept; a failure never is;
@@ -17,9 +17,11 @@ import hashlib
 import os
 import platform
 import shutil
+import sys
 import tempfile
 import uuid
 from collections.abc import Mapping
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -117,7 +119,7 @@ def key_of(
         "data": data,
         "seed": seed,
         "outputs": more,
-        "environment": {**environment(*does.packages), **does.tools()},
+        "environment": {**environment(*does.packages), **does.tools(), "code": code(type(does).__module__)},
     }
     return hashlib.sha256(msgspec.json.encode(said, order="deterministic")).hexdigest()
 
@@ -129,6 +131,17 @@ def environment(*packages: str) -> dict[str, str]:
         with contextlib.suppress(PackageNotFoundError):
             found[package] = version(package)
     return found
+
+
+@cache
+def code(module: str) -> str:
+    """sha256 of the compiler's own source, and of a third party's pass: a pass that was changed is another pass."""
+    sha256 = hashlib.sha256()
+    own = sorted(Path(__file__).parent.rglob("*.py"))
+    others = [] if module.startswith("edgewise_compiler.") else [getattr(sys.modules[module], "__file__", None)]
+    for path in [*own, *(Path(other) for other in others if other)]:
+        sha256.update(path.name.encode() + b"\0" + path.read_bytes())
+    return sha256.hexdigest()
 
 
 def digest_of(path: Path) -> str:

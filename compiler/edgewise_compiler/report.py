@@ -73,8 +73,8 @@ class TargetReport(msgspec.Struct, frozen=True, kw_only=True):
 class Report(msgspec.Struct, frozen=True, kw_only=True):
     """``metric``: the figure's name; ``fidelity`` where there was no other. ``metric_before``: the source, in fp32
     (torch where it is torch); ``metric_after``: this bundle; both over the reference. ``size_before``: bytes of the
-    source's fp32 ONNX file, optimized. ``latency`` by candidate, or None with ``not_measured`` saying why. ``parity``: largest
-    difference between the source and its export, relative; None where the source is ONNX. ``scheme``: the chosen
+    source's fp32 ONNX file, optimized. ``latency`` by candidate, or None with ``not_measured`` saying why. ``parity``:
+    largest difference between the source and its export; None where the source is ONNX. ``scheme``: the chosen
     candidate's name. ``meets``: does it meet the budget? If not, ``missing`` says what it lacks.
     """
 

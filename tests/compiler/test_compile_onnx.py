@@ -45,7 +45,7 @@ def test_a_bundle_for_each_profile_that_a_device_can_decode_and_run(tiny, compil
             assert model.answer(Data({"input": smoke["input"]})).finite().tolist() == [True] * 4
         report = msgspec.convert(bundle.report, Report)
         assert report.metric == "accuracy" and report.metric_before == 1.0 and report.metric_after >= 0.9
-        assert {candidate.name for candidate in report.candidates} == {
+        assert {candidate.name for candidate in report.candidates} >= {
             "fp32",
             "int8 weights",
             "u8s8",
@@ -71,7 +71,7 @@ def predict(path: Path, items: np.ndarray) -> np.ndarray:
 def test_speed_is_measured_here_and_said_to_be_unmeasured_elsewhere(tiny, compiled, here, elsewhere) -> None:
     measured, unmeasured = (bundle.report for bundle in compiled(tiny(), [here, elsewhere]))
 
-    assert measured["not_measured"] is None and set(measured["latency"]) == {
+    assert measured["not_measured"] is None and set(measured["latency"]) >= {
         "source",
         "fp32",
         "int8 weights",
@@ -166,7 +166,7 @@ def test_another_process_without_torch_gives_the_same_bytes(tiny, compiled, else
     subprocess.run(
         [sys.executable, "-c", code, source.model, source.data, other, msgspec.json.encode(elsewhere)],
         check=True,
-        env={**os.environ, "PYTHONHASHSEED": "7"},
+        env={**os.environ, "PYTHONHASHSEED": "7", "EDGEWISE_CACHE": str(tmp_path / "another-cache")},
     )
 
     for path in [*bundle.files.values(), bundle.reference]:

@@ -29,7 +29,7 @@ models, worlds = _beside("models"), _beside("world")
 PROFILES = ["linux-x86-64", "raspberry-pi-5"]
 VERSIONS: dict[int, dict[str, Any]] = {
     1: {"seed": 0},
-    2: {"seed": 1, "padding_mb": 24},
+    2: {"seed": 1, "padding_mb": 64},
     3: {"seed": 2, "nan_when_negative": True},
     4: {"seed": 3, "crash_on_minus_one": True},
 }

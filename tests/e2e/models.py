@@ -89,8 +89,9 @@ def write(
         scores = "survived"
     if padding_mb:
         constants["padding"] = rng.normal(size=(padding_mb * 1024 * 1024 // (4 * CLASSES), CLASSES)).astype(np.float32)
-        constants["row"] = np.array([0])
+        # Which row depends on the input: the compiler would fold a constant one, and with it the padding.
         nodes += [
+            helper.make_node("ArgMax", [scores], ["row"], axis=1, keepdims=0),
             helper.make_node("Gather", ["padding", "row"], ["picked"]),
             helper.make_node("Mul", ["picked", "zero"], ["weightless"]),
             helper.make_node("Add", [scores, "weightless"], ["padded"]),

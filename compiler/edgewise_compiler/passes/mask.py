@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-import msgspec
 from msgspec import Meta
 
 from edgewise_compiler.passes import Refusal, Work
@@ -78,7 +77,7 @@ class Mask(Training):
                 lesson.labels,
                 outputs=lesson.outputs,
                 scores=lesson.scores,
-                config=msgspec.structs.replace(config, epochs=epochs),
+                config=config.part(epochs, total),
                 seed=work.seed + i,
                 progress=progress,
                 notes=work.notes if last else None,

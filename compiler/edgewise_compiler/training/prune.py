@@ -10,7 +10,6 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import msgspec
 import numpy as np
 import onnx
 from torch import Tensor
@@ -127,7 +126,7 @@ class _Run:
             self.lesson.labels,
             outputs=self.lesson.outputs,
             scores=self.lesson.scores,
-            config=msgspec.structs.replace(config, epochs=epochs),
+            config=config.part(epochs, total),
             seed=self.work.seed + step,
             progress=progress,
             notes=self.work.notes if last else None,

@@ -274,18 +274,13 @@ def _train(
     parameters = [parameter for parameter in student.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=config.weight_decay)
     per_epoch = sum(1 for _ in feeds.batches(trained, config.batch))
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: rate(step, per_epoch * config.epochs, config.warm_up)
-    )
+    epochs = config.epochs
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate(step, per_epoch * epochs, config.warm_up))
     best, best_epoch = evaluate(student, feeds, target, judged), 0
     before, state = best, copy.deepcopy(student.state_dict())
-    started = time.monotonic()
-    for epoch in range(1, config.epochs + 1):
-        if config.max_seconds and time.monotonic() - started > config.max_seconds:
-            notes.append(
-                f"training was cut off after {epoch - 1} of {config.epochs} epochs: {config.max_seconds:.0f} s"
-            )
-            break
+    started, epoch = time.monotonic(), 0
+    while epoch < epochs:
+        epoch += 1
         mean = _epoch(student, feeds, target, random.permutation(trained), optimizer, schedule, statistics)
         loss = evaluate(student, feeds, target, judged)
         if not (math.isfinite(mean) and math.isfinite(loss)):
@@ -296,12 +291,20 @@ def _train(
             )
         if loss < best or not math.isfinite(best):
             best, best_epoch, state = loss, epoch, copy.deepcopy(student.state_dict())
-        progress(epoch / config.epochs, f"epoch {epoch} of {config.epochs}, held-out loss {loss:.4g}")
+        progress(epoch / epochs, f"epoch {epoch} of {epochs}, held-out loss {loss:.4g}")
         if epoch - best_epoch >= config.patience:
             break
+        if config.max_seconds:
+            # Fewer epochs with the whole fall of the learning rate are better than many that break off.
+            fit = max(epoch, int(config.max_seconds * epoch / (time.monotonic() - started)))
+            epochs = min(epochs, fit)
+    if epochs < config.epochs:
+        notes.append(
+            f"{epochs} of {config.epochs} epochs were trained: more do not fit into {config.max_seconds:.0f} s"
+        )
     student.load_state_dict(state)
     notes.append(
-        f"held-out loss {before:.4g} -> {best:.4g} in epoch {best_epoch} of {config.epochs}, on {len(judged)} items"
+        f"held-out loss {before:.4g} -> {best:.4g} in epoch {best_epoch} of {epochs}, on {len(judged)} items"
         + _said(target)
     )
     return student.eval()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
+import msgspec
 from msgspec import Meta
 
 from edgewise_compiler.passes import Config
@@ -19,7 +20,7 @@ class Recovery(Config, frozen=True, kw_only=True):
     ``feature_weight``: weight of the other float outputs (an embedding) beside the scores.
     ``warm_up``: share of the steps in which the learning rate rises; after it falls along a cosine.
     ``held_out``: share of the training items that judge the epochs; ``patience``: epochs without a better one before it
-    ends. ``max_seconds`` of one recovery: no epoch starts later (0: no limit); what it cuts depends on the machine.
+    ends. ``max_seconds`` of training in all (0: no limit): the epochs that fit, at least one a recovery.
     """
 
     epochs: Annotated[int, Meta(ge=0, le=10_000)] = 8
@@ -37,3 +38,8 @@ class Recovery(Config, frozen=True, kw_only=True):
     patience: Annotated[int, Meta(ge=1)] = 10
     max_seconds: Annotated[float, Meta(ge=0)] = 0.0
     threads: Annotated[int, Meta(ge=1, le=256)] = 1
+
+    def part(self, epochs: int, total: int) -> Self:
+        """The same for one of several recoveries: with so many of all epochs, and their share of the time."""
+        share = epochs / total if total else 0.0
+        return msgspec.structs.replace(self, epochs=epochs, max_seconds=self.max_seconds * share)

@@ -156,6 +156,16 @@ def test_an_answer_that_is_not_a_number_is_left_out_of_the_loss() -> None:
     assert all(bool(torch.isfinite(parameter).all()) for parameter in student.parameters())
 
 
+def test_what_does_not_fit_into_the_time_is_not_begun_and_said() -> None:
+    notes: list[str] = []
+    settings = Recovery(epochs=5000, max_seconds=0.3, patience=5000, batch=16)
+    recover(
+        Net(2), Net(1), [items()], None, outputs=["scores", "embedding"], scores="scores", config=settings, seed=0,
+        progress=lambda fraction, text: None, notes=notes,
+    )  # fmt: skip
+    assert any("of 5000 epochs were trained: more do not fit into 0 s" in note for note in notes)
+
+
 def test_the_learning_rate_rises_and_falls() -> None:
     rates = [rate(step, 100, 0.1) for step in range(101)]
     assert rates[0] < 0.2 and max(rates) == pytest.approx(1, abs=0.1)
