@@ -15,7 +15,7 @@ from msgspec import structs
 
 from edgewise.profile import Profile
 from edgewise_compiler import front, ladder, measure
-from edgewise_compiler.budget import Budget, Cost, excess, missing, unknown
+from edgewise_compiler.budget import Budget, Cost, What, excess, missing, unknown
 from edgewise_compiler.data import Data
 from edgewise_compiler.errors import CompileError
 from edgewise_compiler.judge import Judged, Judgement
@@ -29,6 +29,8 @@ SOURCE = "source"
 TRAINING_S = 600.0
 ONE_BY_ONE = ("ptq+", "mixed", "qat", "4-bit", "prune")
 """Rungs that go on from careful to more careful, or that train: they end with the first candidate that will do."""
+FLOAT = ("fp32", "fp16", "weights")
+"""Rungs that compute in float."""
 MEASURED = 32
 """Items that latency is measured on, in turn."""
 
@@ -107,7 +109,7 @@ class Search:
         if self.budget.max_size is not None:
             size_ratio = min(size_ratio or 1e9, self.budget.max_size / self.base.size)
         for number, rung in enumerate(ladder.RUNGS):
-            lacking = [set(missing(self.budget, one.cost, self.base)) for one in self.candidates.values()]
+            lacking = [self._lacks(one) for one in self.candidates.values()]
             why = None
             if not self.explore:
                 why = ladder.why_skip(
@@ -131,11 +133,15 @@ class Search:
         return self._found(told)
 
     def _done(self, rung: ladder.Rung) -> bool:
-        met = [one for one in self.candidates.values() if not missing(self.budget, one.cost, self.base)]
-        if self.budget.limits:
-            # What cannot be measured here is taken to be faster as int8: stop when there is an int8 that holds.
-            return bool(met) and (self._measured or any(one.rung not in ("fp32", "fp16", "weights") for one in met))
-        return any(one.rung not in ("fp32", "fp16", "weights") for one in met)
+        met = [one for one in self.candidates.values() if not self._lacks(one)]
+        return bool(met) if self.budget.limits else any(one.rung not in FLOAT for one in met)
+
+    def _lacks(self, candidate: Candidate) -> set[What]:
+        """What a candidate lacks. Where speed is limited and cannot be measured here, only integers are taken to do."""
+        lacks = set(missing(self.budget, candidate.cost, self.base))
+        if candidate.rung in FLOAT and unknown(self.budget, candidate.cost):
+            lacks.add("latency")
+        return lacks
 
     @property
     def _measured(self) -> bool:
@@ -292,7 +298,7 @@ class Search:
         if met:
             if not self._measured:
                 # The profile's order of preference says what is fast there: int8 before float.
-                integers = [n for n in met if self.candidates[n].rung not in ("fp32", "fp16", "weights")]
+                integers = [n for n in met if self.candidates[n].rung not in FLOAT]
                 return (
                     (integers or met)[0] if not self.budget.limits else (front.best(costs, integers or met) or met[0])
                 )

@@ -29,6 +29,9 @@ from edgewise_compiler.passes.quantize import Scheme, ends, last_weighted, quant
 _T = TypeVar("_T")
 Doubles = npt.NDArray[np.float64]
 
+TINY_US = 1e-6
+"""A saving that no clock can see is none."""
+
 
 class Mixed(Pass):
     """A choice per layer, the fastest within the noise allowed."""
@@ -95,7 +98,7 @@ def choose(
     """
     layers, pairs = len(noise), list(switches)
     chosen = np.zeros(layers, dtype=np.bool_)
-    if not (saved > 0).any():
+    if not (saved > TINY_US).any():
         return chosen
     costs = np.array([switches[pair] for pair in pairs])
     # A switch variable is at least the difference of its two layers, either way round.
