@@ -262,12 +262,17 @@ class World:
             self.hub.stop()
 
 
+def _copy(source: str, target: str) -> None:
+    """A file of a hub's folder for another world. Blobs never change: a link will do, and a disk holds many worlds."""
+    (os.link if "blobs" in Path(source).parts else shutil.copy2)(source, target)
+
+
 @contextmanager
 def world(folder: Path, template: Path | None = None, **settings: float) -> Iterator[World]:
     """A world that is stopped at the end, and that left no process behind. ``template``: a hub folder to start from."""
     made = World(folder, **settings)
     if template:
-        shutil.copytree(template, made.data, copy_function=shutil.copy2)
+        shutil.copytree(template, made.data, copy_function=_copy, ignore=shutil.ignore_patterns("compile-cache"))
         (made.data / "broker" / "port").unlink()  # worlds may run side by side
     try:
         yield made
