@@ -86,8 +86,8 @@ def main() -> None:
             bar.update(doing, completed=1, total=1, description=task.name)
             for row in rows:
                 bar.console.print(_line(task, row, rows[0]))
-    if set(TASKS) <= set(results) and not arguments.no_peers:
-        _write(results)
+            if not arguments.tasks and not arguments.no_peers:  # a run that is cut keeps what it has
+                _write(results)
 
 
 def _base(task: Task) -> Row:
@@ -199,7 +199,7 @@ def _write(results: dict[str, list[Row]]) -> None:
             else:
                 rows.append([task, row.name, "-", "-", "-", "-", "-", row.note])
     five = set(TASKS)
-    for name in BUDGETS:
+    for name in BUDGETS if five <= set(results) else ():
         ratios = [
             row.p50 / found[0].p50
             for task, found in results.items()

@@ -58,12 +58,12 @@ class Task:
 TASKS: dict[str, Task] = {
     task.name: task
     for task in (
-        Task("resnet8", "ResNet-8, Fashion-MNIST", "fashion", RECIPES / "resnet8.py"),
-        Task("dscnn", "DS-CNN-48, spoken digits (random split)", "spoken", RECIPES / "dscnn.py"),
-        Task("conv1d", "Conv1D, watch (subjects held out)", "watch", RECIPES / "conv1d.py"),
         Task("mlp", "MLP 16-128-26, LetterRecognition", "letters", RECIPES / "mlp.py"),
+        Task("conv1d", "Conv1D, watch (subjects held out)", "watch", RECIPES / "conv1d.py"),
         # The pooled sentence embedding [n, 384], as the file calls it.
         Task("minilm", "MiniLM-L3, paragraphs of mails", "sentences", None, metric="cosine", output="461"),
+        Task("dscnn", "DS-CNN-48, spoken digits (random split)", "spoken", RECIPES / "dscnn.py"),
+        Task("resnet8", "ResNet-8, Fashion-MNIST", "fashion", RECIPES / "resnet8.py"),
     )
 }
 UNEVEN = Task("uneven", "Depthwise net with uneven channels, Fashion-MNIST", "fashion", RECIPES / "uneven.py")
