@@ -21,7 +21,7 @@ import msgspec
 import numpy as np
 from compile_tasks import ALL, TASKS, UNEVEN, Task, minilm
 from compile_tasks.data import BENCH
-from compile_tasks.peers import PEERS, Made, Skipped, cosine, evaluate, make
+from compile_tasks.peers import PEERS, Made, Peer, Skipped, converted_feed, cosine, evaluate, make
 from compile_tasks.train import source_onnx, train
 from report import write
 from rich.progress import Progress
@@ -57,6 +57,8 @@ class Row:
     seconds: float
     note: str = ""
     p50: float = math.nan
+    converted: bool = False
+    """Does it take its input as ai-edge's converter names and types it?"""
 
 
 def main() -> None:
@@ -74,9 +76,9 @@ def main() -> None:
         for task in chosen:
             doing = bar.add_task(task.name, total=None)
             rows = [_base(task)]
-            for peer in [] if arguments.no_peers else PEERS:
-                bar.update(doing, description=f"{task.name}: {peer}")
-                rows += _peer(peer, task, keep / task.name / peer)
+            for peer in () if arguments.no_peers else PEERS.values():
+                bar.update(doing, description=f"{task.name}: {peer.title}")
+                rows.append(_peer(peer, task, keep / task.name / peer.name))
             for name, budget in BUDGETS.items():
                 rows += _ours(
                     name, budget, task, keep / task.name / name, arguments.cache or keep / "cache", bar, doing
@@ -97,19 +99,17 @@ def _base(task: Task) -> Row:
     return Row(BASE, reached, path, "onnxruntime", path.stat().st_size, time.monotonic() - started)
 
 
-def _peer(name: str, task: Task, out: Path) -> list[Row]:
-    out.mkdir(parents=True, exist_ok=True)
-    python = environment.find("litert")
-    made = make(name, task, out, root=BENCH, python=python)
+def _peer(peer: Peer, task: Task, out: Path) -> Row:
+    made = make(peer, task, out, root=BENCH, python=environment.find("litert"))
     if isinstance(made, Skipped):
-        return [Row(name, math.nan, Path(), "", 0, 0.0, made.reason)]
+        return Row(peer.title, math.nan, Path(), "", 0, 0.0, made.reason)
     assert isinstance(made, Made)
     reached = evaluate(task, made.path, made.runtime, root=BENCH)
-    path, runtime = made.path, made.runtime
-    if runtime == "openvino":  # to be timed like all others: one file
+    path = made.path
+    if made.runtime == "openvino":  # to be timed like all others: one file
         path = out / "packed.openvino"
         pack(path, made.path, made.path.with_suffix(".bin"))
-    return [Row(name, reached, path, {"ai_edge_litert": "litert"}.get(runtime, runtime), made.size, made.seconds)]
+    return Row(peer.title, reached, path, made.runtime, made.size, made.seconds, converted=not peer.takes_onnx)
 
 
 def _source(task: Task, folder: Path) -> Source:
@@ -165,6 +165,9 @@ def _of_bundle(name: str, bundle: CompiledBundle, seconds: float) -> Row:
 def _time(task: Task, rows: list[Row], folder: Path) -> None:
     inputs, _ = task.split("reference", BENCH)
     items = folder / f"{task.name}.npz"
+    for row in rows:
+        if row.converted:
+            inputs = {**inputs, **converted_feed(row.path, task.split("reference", BENCH)[0])}
     Data(inputs).spread(32).save(items)
     models = {row.name: Measured(row.runtime, row.path) for row in rows if row.size}
     latency = measure(1, models, items)

@@ -22,7 +22,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -222,10 +222,7 @@ def _litert(path: Path) -> Infer:
 
     def infer(feed: Feed) -> dict[str, Array]:
         (items,) = feed.values()
-        if given["dtype"] != items.dtype:
-            scale, zero = given["quantization"]
-            bounds = np.iinfo(given["dtype"])
-            items = np.clip(np.rint(items / scale) + zero, bounds.min, bounds.max).astype(given["dtype"])
+        items = _as_given(items, given)
         parts = [runner(args_0=items[row : row + 1]) for row in range(len(items))]
         return {
             name: _floats(np.concatenate([part[number] for part in parts]), *gives[number]["quantization"])
@@ -233,6 +230,23 @@ def _litert(path: Path) -> Infer:
         }
 
     return infer
+
+
+def converted_feed(path: Path, inputs: Feed) -> Feed:
+    """The one input of a task as a file of ai-edge's converter takes it: by its number, int8 where the file is."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    (items,) = inputs.values()
+    details = Interpreter(str(path), num_threads=1).get_signature_runner("serving_default").get_input_details()
+    return {name: _as_given(items, given) for name, given in details.items()}
+
+
+def _as_given(items: Array, given: Mapping[str, Any]) -> Array:
+    if given["dtype"] == items.dtype:
+        return items
+    scale, zero = given["quantization"]
+    bounds = np.iinfo(given["dtype"])
+    return np.clip(np.rint(items / scale) + zero, bounds.min, bounds.max).astype(given["dtype"])
 
 
 def _floats(values: Array, scale: float, zero: int) -> Array:

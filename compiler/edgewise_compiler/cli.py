@@ -31,6 +31,7 @@ def run(request: Request, progress: Callable[[float, str], None]) -> list[Made]:
         budget = msgspec.convert(request.budget, Budget)
     except msgspec.ValidationError as error:
         raise CompileError(f"budget: {error}", code="bad-budget") from error
+    refused: dict[str, CompileError] = {}
     try:
         compiled = compile(
             source_of(request),
@@ -45,6 +46,7 @@ def run(request: Request, progress: Callable[[float, str], None]) -> list[Made]:
             training=request.training,
             explore=request.explore,
             seed=request.seed,
+            refused=refused.setdefault,
             progress=progress,
         )
         made = []
@@ -56,6 +58,10 @@ def run(request: Request, progress: Callable[[float, str], None]) -> list[Made]:
             )
     except OSError as error:
         raise CompileError(f"{error.filename or request.out}: {error.strerror or error}", code="no-room") from error
+    if refused:
+        reasons = "; ".join(f"{profile}: {error}" for profile, error in refused.items())
+        others = f" ({', '.join(one.profile for one in made)}: compiled into {request.out})" if made else ""
+        raise CompileError(f"{reasons}{others}", code="refused")
     return made
 
 

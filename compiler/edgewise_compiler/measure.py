@@ -157,7 +157,9 @@ def _serve(stdin: IO[bytes], stdout: IO[bytes]) -> None:
         os.sched_setaffinity(0, job.processors)
     runtime = open_runtime(job.runtime, Path(job.model), job.threads)
     inputs = runtime.describe()[0]
-    data = Data.load(Path(job.inputs)).narrowed({tensor.name: np.dtype(NUMPY[tensor.datatype]) for tensor in inputs})
+    given = Data.load(Path(job.inputs)).inputs
+    data = Data({tensor.name: given[tensor.name] for tensor in inputs})
+    data = data.narrowed({tensor.name: np.dtype(NUMPY[tensor.datatype]) for tensor in inputs})
     items = list(data.feeds({tensor.name: len(tensor.shape) for tensor in inputs}, 1))
     for i in range(WARM_UP):
         runtime.infer(items[i % len(items)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import onnx
 import pytest
 
 from edgewise import cli
@@ -137,6 +139,51 @@ def test_a_file_in_place_of_the_folder_is_one_line(run: Any, files: tuple[Path, 
     (tmp_path / "out" / "far").write_text("in the way")
     ran = run(model, "--data", data, "--out", tmp_path / "out", "--profile", "far", "--json")
     assert ran.code == 1 and "far: " in ran.err and ran.err.count("\n") == 1
+
+
+def test_a_profile_that_nothing_takes_leaves_the_others_compiled(
+    run: Any, files: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EDGEWISE_TOOLCHAINS", str(tmp_path / "none"))
+    phone = FAR.format(name="phone").replace('["onnxruntime"]', '["litert"]')
+    (tmp_path / "profiles" / "phone.toml").write_text(phone)
+    model, data = files
+    out = tmp_path / "out"
+    ran = run(model, "--data", data, "--out", out, "--profile", "phone", "--profile", "far", "--json")
+    assert ran.code == 1 and ran.err.count("\n") == 1
+    assert "phone: " in ran.err and "install litert" in ran.err and f"far: compiled into {out}" in ran.err
+    assert (out / "far" / "manifest.json").is_file() and not (out / "phone").exists()
+
+
+def test_a_model_whose_external_data_is_gone_is_one_line(run: Any, files: tuple[Path, Path], tmp_path: Path) -> None:
+    model, data = files
+    onnx.save_model(onnx.load(model), model, save_as_external_data=True, location="weights.bin", size_threshold=0)
+    (tmp_path / "weights.bin").unlink()
+    ran = run(model, "--data", data, "--out", tmp_path / "out", "--profile", "far", "--json")
+    assert ran.code == 1 and ran.err.count("\n") == 1
+    assert "tiny.onnx: expected its external data beside it" in ran.err and "weights.bin" in ran.err
+
+
+def test_no_room_for_a_file_is_one_line_and_the_next_run_is_unharmed(files: tuple[Path, Path], tmp_path: Path) -> None:
+    """The limit is the kernel's, on every file that the command and its processes write."""
+    model, data = files
+    command = [str(Path(sys.executable).with_name("edgewise")), "compile", str(model), "--data", str(data), "--json"]
+    command += ["--profile", "raspberry-pi-5", "--budget", "size=0.9x", "--no-training", "--out", str(tmp_path / "out")]
+    environment = {**os.environ, "EDGEWISE_CACHE": str(tmp_path / "cache"), "SOURCE_DATE_EPOCH": "1700000000"}
+    few = model.stat().st_size // 2
+
+    def limited() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (few, few))
+
+    full = subprocess.run(command, env=environment, capture_output=True, text=True, preexec_fn=limited)
+    assert full.returncode == 1 and full.stdout == ""
+    assert full.stderr.count("\n") == 1 and "Traceback" not in full.stderr and "too large" in full.stderr
+    again = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert again.returncode == 0, again.stderr
+    kept = (tmp_path / "out" / "raspberry-pi-5" / "model.onnx").read_bytes()
+    environment["EDGEWISE_CACHE"] = str(tmp_path / "fresh")
+    assert subprocess.run(command, env=environment, capture_output=True).returncode == 0
+    assert (tmp_path / "out" / "raspberry-pi-5" / "model.onnx").read_bytes() == kept
 
 
 def test_without_the_compiler_it_says_how_to_get_it(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
