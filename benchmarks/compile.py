@@ -214,7 +214,8 @@ def _write(results: dict[str, list[Row]]) -> None:
     write(
         "compile",
         "The compiler against its peers",
-        f"Five tasks and `{UNEVEN.name}` (a net on which default PTQ collapses). Each model is judged on the task's "
+        f"Of five tasks and `{UNEVEN.name}` (a net on which default PTQ collapses): {', '.join(results)}. "
+        "Each model is judged on the task's "
         "reference (accuracy; MiniLM: mean cosine of sentence embeddings to the source). Latency: median of an item on "
         "one thread, all models of a task in interleaved rounds, relative to onnxruntime fp32. Size: of the file, how "
         "many times smaller than the source's ONNX. "

@@ -46,7 +46,7 @@ def run(request: Request, progress: Callable[[float, str], None]) -> list[Made]:
             training=request.training,
             explore=request.explore,
             seed=request.seed,
-            refused=refused.setdefault,
+            refused=lambda profile, error: refused.update({profile: error}),
             progress=progress,
         )
         made = []

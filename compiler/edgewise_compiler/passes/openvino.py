@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zipfile
 from importlib.util import find_spec
 from pathlib import Path
@@ -10,6 +11,11 @@ from edgewise_compiler.errors import one_line
 from edgewise_compiler.passes import Pass, Refusal, Work
 
 MEMBERS = ("model.xml", "model.bin")
+
+
+_NODE = re.compile(r"<Node\((?P<op>\w+)\): (?P<name>[^>]*)>")
+_NOISE = ("Check ", "While ", "FrontEnd ")
+_SHAPES = re.compile(r"rank|dynamic")
 
 
 class OpenVino(Pass):
@@ -34,10 +40,25 @@ class OpenVino(Pass):
         try:
             model = ov.Core().read_model(work.inputs["model"].read_bytes(), b"")
         except RuntimeError as error:
-            raise Refusal(f"OpenVINO cannot take the model: {one_line(error)}") from error
+            raise Refusal(f"OpenVINO cannot take {why(error)}") from error
         xml = work.folder / MEMBERS[0]
         ov.serialize(model, str(xml), str(xml.with_suffix(".bin")))
         pack(work.out, xml, xml.with_suffix(".bin"))
+
+
+def why(error: BaseException) -> str:
+    """What OpenVINO's frontend says at length, as one line: the first node, the reason, and the rewrite where known.
+
+    Its report has a section a node, ``-- Conv-15 with a message:``, with checks and places of its own source.
+    """
+    found = _NODE.search(str(error))
+    if not found:
+        return f"the model: {one_line(error)}"
+    section = str(error)[found.start() :].split("\n-- ")[0].split("\nSummary:")[0].splitlines()[1:]
+    said = [line.strip() for line in section if line.strip() and not line.startswith(_NOISE)]
+    reason = said[-1] if said else "it is not supported"
+    shapes = "; fix the shapes of the inputs, or export without control flow" if _SHAPES.search(str(error)) else ""
+    return f"{found['op']} {found['name']!r}: {reason}{shapes}"
 
 
 def pack(out: Path, xml: Path, weights: Path) -> None:

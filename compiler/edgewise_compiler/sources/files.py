@@ -129,13 +129,14 @@ def read_onnx(path: Path) -> onnx.ModelProto:
 def check_weights(model: onnx.ModelProto) -> None:
     """Raises CompileError (code ``not-finite``) that names a weight which is NaN or infinite.
 
-    A few infinite values are a mask's (attention): only NaN, and whole tensors of infinity, are refused.
+    A few infinite values are a mask's (attention), and a single one is a bound (Clip): only NaN, and whole tensors of
+    infinity, are refused.
     """
     for tensor in model.graph.initializer:
         if tensor.data_type not in (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE):
             continue
         values = numpy_helper.to_array(tensor)
-        if values.size and (np.isnan(values).any() or np.isinf(values).all()):
+        if values.size and (np.isnan(values).any() or (values.size > 1 and np.isinf(values).all())):
             bad = int((~np.isfinite(values)).sum())
             raise CompileError(
                 f"weight {tensor.name!r}: {bad} of {values.size} values are NaN or infinite; train or export it anew",
