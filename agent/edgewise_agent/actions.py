@@ -9,11 +9,13 @@ Rules that hold here:
 from __future__ import annotations
 
 import logging
+import random
+import time
 from collections.abc import Callable
 
 from edgewise.bundle import Manifest
 from edgewise.errors import EdgewiseError
-from edgewise.wire.blocks import Block, BlockRequest
+from edgewise.wire.blocks import Block, DeltaOffer
 from edgewise.wire.control import Desired, DesiredModel, Duty, Failure, Progress, Step
 from edgewise_agent import reconcile as do
 from edgewise_agent import trial
@@ -27,6 +29,7 @@ from edgewise_agent.store import installs as duty_rules
 from edgewise_agent.store.blobs import BlobStore
 from edgewise_agent.store.disk import DiskError
 from edgewise_agent.store.installs import Installs
+from edgewise_agent.transfer import Transfer
 from edgewise_agent.trust import TrustState, check_manifest, may_act
 
 log = logging.getLogger(__name__)
@@ -47,8 +50,9 @@ class Actions:
         children: Children,
         publish: Callable[[Progress], None],
         sampling: Callable[[str], bool],
+        draw: Callable[[], float] = random.random,
     ) -> None:
-        """``publish`` sends progress; ``sampling(model)``: shall inputs be kept for samples?"""
+        """``publish`` sends progress; ``sampling(model)``: shall inputs be kept for samples? ``draw``: [0, 1)."""
         self._identity, self._blobs, self._publish, self._sampling = identity, blobs, publish, sampling
         self._verify = verifier(identity.keys)
         self.installs, self.children = installs, children
@@ -59,7 +63,8 @@ class Actions:
         self._crashes: dict[str, int] = {}
         self._restarts = 0
         self._restart_at = 0.0
-        self._progress_at = 0.0
+        self._progress_at = float("-inf")
+        self._spread = draw()
         self.collect_due = True
         self._tail = ""  # last lines of the serve child that died last
 
@@ -154,7 +159,9 @@ class Actions:
         assert self.desired is not None
         check = self._check(model, self.desired.models[model], duty)
         try:
-            self._fetching = Fetching(model, duty, self.generation, self._blobs, check)
+            self._fetching = Fetching(
+                model, duty, self.generation, self._blobs, check, self._bases(model), self._spread
+            )
         except EdgewiseError as error:
             self.fail(model, duty.bundle, error.code, str(error))
             return
@@ -175,13 +182,42 @@ class Actions:
 
         return check
 
-    def block(self, block: Block, now: float) -> None:
+    def _bases(self, model: str) -> dict[str, str]:
+        """Role -> blob of the bundle that serves now: what a delta may start from."""
+        duty = self.installs.duties.models.get(model)
+        manifest = self.installs.manifest(duty.active.bundle) if duty is not None else None
+        return {role: blob.sha256 for role, blob in manifest.blobs.items()} if manifest is not None else {}
+
+    def block(self, block: Block, now: float, cast: bool = False) -> None:
         """A block came. Raises BlockRefused (counted by the caller); other errors end the fetch."""
+        if self._fetching is None and not cast:
+            raise BlockRefused(f"block of {block.digest[:12]}: nothing is on its way")
+        self._fetch_on(lambda fetching: fetching.receive(block, now, cast))
+        fetching = self._fetching
+        if fetching is not None and now - self._progress_at >= PROGRESS_S:
+            self._progress_at = now
+            done, total = fetching.progress
+            self.progress(fetching.model, fetching.duty.bundle, "downloading", done=done, total=total)
+
+    def offer(self, offer: DeltaOffer, now: float) -> None:
+        """The hub's answer about a delta. Raises BlockRefused; other errors end the fetch."""
+        self._fetch_on(lambda fetching: fetching.offer(offer, now))
+
+    def transfer(self, transfer: Transfer, now: float, local: time.struct_time) -> bool:
+        """Ask for what is missing, and do a step of what needs no asking; is there another one at once?"""
+        self._fetch_on(Fetching.work)
+        self._fetch_on(lambda fetching: transfer.look(fetching, now, local))
+        if self._fetching is None:
+            transfer.look(None, now, local)
+        return self._fetching is not None and self._fetching.busy
+
+    def _fetch_on(self, step: Callable[[Fetching], None]) -> None:
+        """One step of the fetch, if there is one. Raises BlockRefused; any other error is the end of it."""
         fetching = self._fetching
         if fetching is None:
-            raise BlockRefused(f"block of {block.digest[:12]}: nothing is on its way")
+            return
         try:
-            fetching.receive(block, now)
+            step(fetching)
         except BlockRefused:
             raise
         except EdgewiseError as error:
@@ -189,20 +225,12 @@ class Actions:
             self.fail(fetching.model, fetching.duty.bundle, error.code, str(error))
             return
         self._fetched()
-        if self._fetching is not None and now - self._progress_at >= PROGRESS_S:
-            self._progress_at = now
-            done, total = fetching.progress
-            self.progress(fetching.model, fetching.duty.bundle, "downloading", done=done, total=total)
 
     def _fetched(self) -> None:
         fetching = self._fetching
         if fetching is not None and fetching.done:
             self._fetching = None
             self.progress(fetching.model, fetching.duty.bundle, "installed")
-
-    def request(self, now: float) -> BlockRequest | None:
-        """The block request to send now, or None."""
-        return self._fetching.request(now) if self._fetching else None
 
     def reconnected(self, now: float) -> None:
         """A new connection: ask for blocks again."""

@@ -2,6 +2,8 @@
 
 It holds the connection, the store, the spools and the way back; runtimes and HTTP are in the serve child. Only this
 loop's thread touches any state. It must stay light: no numpy, no runtime is imported here.
+
+It is past 400 lines since every event of the device comes together here; what each means is decided elsewhere.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ import queue
 import secrets
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -20,11 +22,11 @@ import msgspec
 from edgewise.bundle import digest, unseal
 from edgewise.errors import EdgewiseError
 from edgewise.wire import topics
-from edgewise.wire.blocks import Block
-from edgewise.wire.codec import decode_json, decode_msgpack, encode_json, encode_msgpack
+from edgewise.wire.blocks import Block, DeltaOffer
+from edgewise.wire.codec import decode_json, decode_msgpack, encode_json
 from edgewise.wire.control import Desired, Failure, Progress, Reported, SampleRequest
 from edgewise.wire.windows import STREAM_SAMPLES, STREAM_WINDOWS, Ack
-from edgewise_agent import __version__, trust
+from edgewise_agent import __version__, limits, trust
 from edgewise_agent.actions import Actions
 from edgewise_agent.connection import Connection
 from edgewise_agent.download import BlockRefused
@@ -35,10 +37,12 @@ from edgewise_agent.reconcile import reconcile
 from edgewise_agent.report import build
 from edgewise_agent.serving.channel import FromChild, Listening, LoadFailed, SampleTaken, WindowClosed
 from edgewise_agent.serving.children import Children
+from edgewise_agent.serving.options import Options
 from edgewise_agent.serving.process import ServeProcess
 from edgewise_agent.store.blobs import BlobStore
 from edgewise_agent.store.disk import Disk, DiskError, read
 from edgewise_agent.store.installs import Installs
+from edgewise_agent.transfer import Transfer
 from edgewise_agent.trust import TrustState
 from edgewise_agent.windows.consent import SampleKeeper
 from edgewise_agent.windows.message import window_message
@@ -64,29 +68,34 @@ class Agent:
         data: Path,
         identity: Identity,
         disk: Disk,
-        listener: socket.socket,
+        listeners: Sequence[socket.socket],
         announce: Callable[[dict[str, str | int]], None],
+        options: Options | None = None,
         now: Callable[[], float] = time.monotonic,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """``listener`` is bound to 127.0.0.1 and listens; ``now`` is monotonic, ``clock`` Unix seconds.
+        """``listeners`` listen, the first on a port of 127.0.0.1; ``now`` is monotonic, ``clock`` Unix seconds.
 
         Raises EdgewiseError when what is on disk cannot be used.
         """
         self._data, self._identity, self._disk, self._announce = data, identity, disk, announce
         self._now, self._clock = now, clock
         self.events: queue.Queue[Event] = queue.Queue(MAX_EVENTS)
-        self._url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        self._url = f"http://127.0.0.1:{listeners[0].getsockname()[1]}"
         blobs = BlobStore(disk, data / "blobs" / "sha256")
         self._spools = {s: Spool(disk, data / "spool" / s, self._epoch) for s in (STREAM_WINDOWS, STREAM_SAMPLES)}
         self._samples = SampleKeeper(disk, data, identity.device, self._spools[STREAM_SAMPLES])
         self._samples.refresh()
         installs = Installs(disk, data / "duties.json", blobs)
-        children = Children(blobs.folder, listener, self._child_said)
+        children = Children(blobs.folder, listeners, self._child_said, options)
         self._actions = Actions(identity, blobs, installs, children, self._publish_progress, self._sampling)
         self._verify = verifier(identity.keys)
         self._load_trust()
         self._connection = Connection(identity, disk, data / "session", self.events)
+        self._transfer = Transfer(
+            self._connection, identity.tenant, identity.device, limits.of_owner(os.environ), self._now()
+        )
+        self._limit()
         self._rejected: Failure | None = None
         self._refused = self._lost = 0
         self._facts: dict[str, Fact] = device_facts()
@@ -95,7 +104,7 @@ class Agent:
         self._settle_at = 0.0
         self._postponed: bytes | None = None  # a desired state that the disk would not keep
         self._sampled: dict[str, bool] = {}
-        self._stopping = False
+        self._busy = self._stopping = False
 
     def run(self) -> None:
         """Until ``request_stop``."""
@@ -113,7 +122,7 @@ class Agent:
 
     def _wait(self) -> None:
         """Handle what comes, up to a batch, or nothing for one tick."""
-        timeout = TICK_S
+        timeout = 0.0 if self._busy else TICK_S
         for _ in range(_BATCH):
             try:
                 event = self.events.get(timeout=timeout) if timeout else self.events.get_nowait()
@@ -142,6 +151,10 @@ class Agent:
                         self._spools[stream].ack(ack.epoch, ack.sequence, self._now())
                 case Inbound("blob", "block", payload):
                     self._actions.block(decode_msgpack(payload, Block), self._now())
+                case Inbound("blob", "offer", payload):
+                    self._actions.offer(decode_msgpack(payload, DeltaOffer), self._now())
+                case Inbound("cast", _, payload):
+                    self._cast(decode_msgpack(payload, Block))
                 case ChildSaid(child, message):
                     self._child(child, message)
         except BlockRefused as error:
@@ -152,6 +165,18 @@ class Agent:
         except EdgewiseError as error:
             self._refused += 1
             log.warning("refused: %s: %s", error.code, error)
+
+    def _cast(self, block: Block) -> None:
+        """A block that all who want it are sent. Its pace is answered whether or not the block was news."""
+        try:
+            self._actions.block(block, self._now(), cast=True)
+        finally:
+            self._transfer.paced(block)
+
+    def _limit(self) -> None:
+        """What the desired state says of downloads."""
+        if self._actions.desired is not None:
+            self._transfer.limit(self._actions.desired.transfer, self._now())
 
     def _child_said(self, child: ServeProcess, message: FromChild | None) -> None:
         """On a child's reader thread; waits while the queue is full, which slows the child down."""
@@ -232,6 +257,7 @@ class Agent:
         self._postponed = None
         actions.desired, actions.trust = desired, state
         actions.collect_due = True
+        self._limit()
         log.info("generation %d accepted", desired.generation)
         actions.configure()
 
@@ -279,9 +305,7 @@ class Agent:
                 if self._postponed is not None:
                     self._desired(self._postponed)
                 self._settle()
-            request = self._actions.request(now) if self._connection.connected else None
-            if request is not None:
-                self._publish(topics.blob_request, encode_msgpack(request))
+            self._busy = self._actions.transfer(self._transfer, now, time.localtime(self._clock()))
             self._send(now)
             self._report(now)
         except EdgewiseError as error:  # the disk or the system refuses: nothing has changed, and it is tried again

@@ -7,7 +7,8 @@ Rules that hold here:
 - reconnects wait for a decorrelated jitter (0.5 s to 30 s); paho's own reconnect is off;
 - callbacks put bounded events into a bounded queue; what does not fit is dropped, counted, and asked for again by the
   timers above (blocks, windows, the retained desired state on the next connection);
-- nothing that must not be lost is left to paho's memory: windows are on disk until the hub acknowledged them.
+- nothing that must not be lost is left to paho's memory: windows are on disk until the hub acknowledged them;
+- one cast is subscribed to at a time, at QoS 0: the broker keeps none of it for a device that is away.
 """
 
 from __future__ import annotations
@@ -43,6 +44,8 @@ FIRST_WAIT_S = 0.5
 MAX_WAIT_S = 30.0
 MAX_QUEUED = 256
 """Messages that paho may hold for us; beyond it a publish fails, and its timer tries again."""
+MAX_BLOCKS_WAITING = 32
+"""Blocks that may wait for the agent's loop, 120 KiB each; one more is dropped, and asked for again."""
 
 
 class BadBroker(EdgewiseError):
@@ -83,10 +86,12 @@ class Connection:
         self._events, self._draw = events, draw
         self._host, self._port, tls = broker_address(identity.broker_url)
         self._base = topics.base(identity.tenant, identity.device)
+        self._casts = topics.casts(identity.tenant)
         self._session = int(read(session_file, 64) or b"0")
         self._stopping = threading.Event()
         self.dropped = 0
         self.connected = self._established = False
+        self._cast: str | None = None
         client = mqtt.Client(
             CallbackAPIVersion.VERSION2,
             client_id=f"{identity.tenant}.{identity.device}",
@@ -112,6 +117,18 @@ class Connection:
         if not self.connected:
             return False
         return self._client.publish(topic, payload, qos=1, retain=retain).rc == mqtt.MQTT_ERR_SUCCESS
+
+    def hear(self, topic: str | None) -> bool:
+        """Be subscribed to this cast and no other; False without a connection."""
+        if not self.connected:
+            return False
+        if topic != self._cast:
+            if self._cast is not None:
+                self._client.unsubscribe(self._cast)
+            if topic is not None:
+                self._client.subscribe(topic, qos=0)
+            self._cast = topic
+        return True
 
     def stop(self, timeout_s: float = 5.0) -> None:
         """Say offline, and leave."""
@@ -162,6 +179,7 @@ class Connection:
             log.warning("broker %s:%d refused us: %s", self._host, self._port, code)
             client.disconnect()
             return
+        self._cast = None
         self._established = self.connected = True
         client.subscribe([(f"{self._base}/{rest}", SubscribeOptions(qos=1)) for rest in _SUBSCRIPTIONS])
         client.publish(f"{self._base}/presence", self._presence(True), qos=1, retain=True)
@@ -174,6 +192,12 @@ class Connection:
         self._put(Disconnected(str(code)))
 
     def _on_message(self, client: mqtt.Client, userdata: object, message: mqtt.MQTTMessage) -> None:
+        if message.topic.startswith(self._casts) and len(message.payload) <= MAX_MESSAGE:
+            if message.topic == self._cast:
+                self._put_block(Inbound("cast", message.topic.removeprefix(self._casts), bytes(message.payload)))
+            else:  # left over from the session before a restart
+                client.unsubscribe(message.topic)
+            return
         try:
             topic = topics.parse(message.topic)
         except EdgewiseError as error:
@@ -184,7 +208,15 @@ class Connection:
             self.dropped += 1
             log.warning("message refused: %d bytes on %s", len(message.payload), message.topic[:200])
             return
-        self._put(Inbound(topic.kind, topic.rest, bytes(message.payload)))
+        inbound = Inbound(topic.kind, topic.rest, bytes(message.payload))
+        (self._put_block if (topic.kind, topic.rest) == ("blob", "block") else self._put)(inbound)
+
+    def _put_block(self, block: Inbound) -> None:
+        """A block, unless so many wait that they would fill the memory."""
+        if self._events.qsize() < MAX_BLOCKS_WAITING:
+            self._put(block)
+        else:
+            self.dropped += 1
 
     def _put(self, event: Event) -> None:
         try:
@@ -194,4 +226,4 @@ class Connection:
             log.warning("the agent is behind: a %s was dropped", type(event).__name__)
 
 
-_SUBSCRIPTIONS = ("desired", "ack/+", "blob/block")
+_SUBSCRIPTIONS = ("desired", "ack/+", "blob/block", "blob/offer")

@@ -7,7 +7,6 @@ import fcntl
 import json
 import os
 import signal
-import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +18,8 @@ from edgewise.errors import EdgewiseError
 from edgewise.wire.codec import Name
 from edgewise_agent import __version__, identity, logs
 from edgewise_agent.enroll import enroll
+from edgewise_agent.serving.listeners import open_listeners
+from edgewise_agent.serving.options import of_owner
 from edgewise_agent.store.blobs import BlobStore
 from edgewise_agent.store.disk import Disk, read
 from edgewise_agent.store.installs import Installs
@@ -27,7 +28,6 @@ from edgewise_agent.windows.consent import Grant, load_grants, save_grants
 TOKEN_VARIABLE = "EDGEWISE_JOIN_TOKEN"
 DATA_VARIABLE = "EDGEWISE_AGENT_DATA"
 DEFAULT_PORT = 8600
-BACKLOG = 128
 
 
 class UsageError(EdgewiseError):
@@ -103,24 +103,16 @@ def _run(arguments: argparse.Namespace) -> None:
 
     logs.set_up()
     who = identity.load(arguments.data)
-    with _lock(arguments.data), _listen(arguments.port) as listener:
-        agent = Agent(arguments.data, who, Disk(), listener, lambda line: print(json.dumps(line), flush=True))
+    options = of_owner(os.environ)
+    with _lock(arguments.data), open_listeners(arguments.data, arguments.port) as listeners:
+
+        def announce(line: dict[str, str | int]) -> None:
+            print(json.dumps(line), flush=True)
+
+        agent = Agent(arguments.data, who, Disk(), listeners, announce, options)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: agent.request_stop())
         agent.run()
-
-
-def _listen(port: int) -> socket.socket:
-    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind(("127.0.0.1", port))
-        listener.listen(BACKLOG)
-    except (OSError, OverflowError) as error:
-        listener.close()
-        reason = getattr(error, "strerror", None) or error
-        raise EdgewiseError(f"port {port}: {reason}; choose another with --port") from error
-    return listener
 
 
 def _lock(data: Path) -> IO[bytes]:

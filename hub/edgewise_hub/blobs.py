@@ -6,12 +6,15 @@ import hashlib
 import os
 import re
 import tempfile
+from collections import OrderedDict
 from collections.abc import Iterable
 from pathlib import Path
 
 from edgewise.errors import EdgewiseError
 
 MAX_BLOB = 2 * 1024**3
+MAX_OPEN = 32
+"""Files that a BlockReader keeps open."""
 _DIGEST = re.compile(r"^[0-9a-f]{64}$")
 
 
@@ -85,6 +88,39 @@ class Blobs:
         if not _DIGEST.match(sha256):
             raise BlobError(f"blob: expected a sha256 in hex, got {sha256[:80]!r}")
         return self.folder / sha256[:2] / sha256
+
+
+class BlockReader:
+    """Blocks of blobs, read as they are asked for: by one thread, a few files open at a time. Blobs never change."""
+
+    def __init__(self, blobs: Blobs) -> None:
+        self._blobs = blobs
+        self._files: OrderedDict[str, tuple[int, int]] = OrderedDict()  # digest -> (descriptor, size)
+
+    def size(self, sha256: str) -> int:
+        """Bytes of the whole blob. Raises BlobError, OSError."""
+        return self._open(sha256)[1]
+
+    def read(self, sha256: str, block_size: int, index: int) -> tuple[bytes, int]:
+        """(one block, bytes of the whole blob). Raises BlobError, OSError."""
+        descriptor, size = self._open(sha256)
+        return os.pread(descriptor, block_size, index * block_size), size
+
+    def close(self) -> None:
+        """Close all files."""
+        for descriptor, _ in self._files.values():
+            os.close(descriptor)
+        self._files.clear()
+
+    def _open(self, sha256: str) -> tuple[int, int]:
+        if sha256 in self._files:
+            self._files.move_to_end(sha256)
+            return self._files[sha256]
+        descriptor = os.open(self._blobs.path(sha256), os.O_RDONLY)
+        self._files[sha256] = (descriptor, os.fstat(descriptor).st_size)
+        if len(self._files) > MAX_OPEN:
+            os.close(self._files.popitem(last=False)[1][0])
+        return self._files[sha256]
 
 
 def _sync_folder(folder: Path) -> None:

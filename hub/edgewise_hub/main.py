@@ -44,6 +44,7 @@ from edgewise_hub.mqtt.connection import BrokerAddress, Connection
 from edgewise_hub.mqtt.inbox import Handler, Outbound
 from edgewise_hub.mqtt.mosquitto import Mosquitto
 from edgewise_hub.mqtt.receive import Receiver
+from edgewise_hub.registry.deltas import Deltas
 from edgewise_hub.rollouts import controller
 from edgewise_hub.settings import Settings
 
@@ -154,7 +155,7 @@ class Ticker:
 
 
 def start_messaging(stack: ExitStack, hub: Hub, ticker: Ticker) -> None:
-    """The broker (unless there is one), the connection to it, the inbox and the blocks."""
+    """The broker (unless there is one), the connection to it, the inbox, the blocks and their deltas."""
     settings = hub.settings
     if settings.broker_url:
         address = BrokerAddress(settings.broker_url)
@@ -172,11 +173,14 @@ def start_messaging(stack: ExitStack, hub: Hub, ticker: Ticker) -> None:
     hub.broker_url = address.public
     hub.accounts = connection.accounts
     receiver = Receiver(hub, handlers(hub))
-    blocks = BlockSender(hub, connection.publish, receiver.offer)
+    deltas = Deltas(settings.data / "deltas", hub.blobs)
+    blocks = BlockSender(hub, connection.publish, receiver.offer, deltas)
     connection.start(receiver.offer, blocks.offer, ticker.on_connected)
     stack.callback(connection.stop)
     receiver.start()
     stack.callback(receiver.stop)
+    deltas.start()
+    stack.callback(deltas.stop)
     blocks.start()
     stack.callback(blocks.stop)
 

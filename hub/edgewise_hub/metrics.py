@@ -17,6 +17,7 @@ REFUSED = Counter(
 WINDOWS = Counter("edgewise_windows_total", "Windows committed to the database.", registry=REGISTRY)
 WINDOW_BYTES = Counter("edgewise_window_bytes_total", "Bytes of those windows on the wire.", registry=REGISTRY)
 BLOB_BYTES = Counter("edgewise_blob_bytes_total", "Bytes of blobs sent to devices.", registry=REGISTRY)
+CASTS = Counter("edgewise_casts_total", "Blobs sent once to many devices.", registry=REGISTRY)
 BROKER_DENIED = Counter(
     "edgewise_broker_denied_total", "Publishes and subscribes that the broker's access rules denied.", registry=REGISTRY
 )

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import ipaddress
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
+
 from edgewise.errors import EdgewiseError
+from edgewise.wire.control import Transfer
 
 
 class SettingsError(EdgewiseError):
@@ -20,7 +23,9 @@ class SettingsError(EdgewiseError):
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """``data``: the hub's folder (database, blobs, keys, broker). ``broker_url`` None spawns mosquitto.
-    ``window_s`` and ``trial_s`` go to the devices in their desired state; ``tick_s``: how often rollouts are judged."""
+    ``window_s`` and ``trial_s`` go to the devices in their desired state; ``tick_s``: how often rollouts are judged.
+    ``cast_from``: so many devices that ask for one blob at a time make a cast of it. ``download_bytes_s`` and
+    ``quiet_hours`` (each ``HH:MM-HH:MM``, the device's local time) limit every device's downloads."""
 
     data: Path
     host: str = "127.0.0.1"
@@ -34,6 +39,9 @@ class Settings:
     tick_s: float = 1.0
     workers: int = 1
     retention_s: float = 30 * 86400.0
+    cast_from: int = 4
+    download_bytes_s: int | None = None
+    quiet_hours: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not _is_loopback(self.host):
@@ -41,6 +49,10 @@ class Settings:
                 f"host {self.host}: the hub listens on loopback only until TLS is configured; use 127.0.0.1 "
                 "and a TLS proxy before it"
             )
+        try:
+            msgspec.convert({"bytes_s": self.download_bytes_s, "quiet": list(self.quiet_hours)}, Transfer)
+        except msgspec.ValidationError as error:
+            raise SettingsError(f"EDGEWISE_DOWNLOAD_BYTES_S, EDGEWISE_QUIET_HOURS: {error}") from error
         if not self.database_url:
             object.__setattr__(self, "database_url", f"sqlite:///{self.data / 'hub.db'}")
 
@@ -48,7 +60,7 @@ class Settings:
     def from_environment(cls, environ: Mapping[str, str] = os.environ, **given: object) -> Settings:
         """Settings from ``EDGEWISE_*``; what is ``given`` (the command line) wins unless None. Raises SettingsError."""
         values: dict[str, object] = {"data": Path(environ.get("EDGEWISE_DATA", ".edgewise"))}
-        readers = {
+        readers: dict[str, tuple[str, Callable[[str], object]]] = {
             "EDGEWISE_HOST": ("host", str),
             "EDGEWISE_PORT": ("port", int),
             "EDGEWISE_BROKER_PORT": ("broker_port", int),
@@ -59,15 +71,25 @@ class Settings:
             "EDGEWISE_TICK_S": ("tick_s", float),
             "EDGEWISE_WORKERS": ("workers", int),
             "EDGEWISE_RETENTION_S": ("retention_s", float),
+            "EDGEWISE_CAST_FROM": ("cast_from", int),
+            "EDGEWISE_DOWNLOAD_BYTES_S": ("download_bytes_s", int),
+            "EDGEWISE_QUIET_HOURS": ("quiet_hours", _spans),
         }
         for name, (key, read) in readers.items():
             if environ.get(name):
                 try:
                     values[key] = read(environ[name])
                 except ValueError as error:
-                    raise SettingsError(f"{name}: expected {read.__name__}, got {environ[name]!r}") from error
+                    raise SettingsError(
+                        f"{name}: expected {getattr(read, '__name__', 'a value')}, got {environ[name]!r}"
+                    ) from error
         values.update({key: value for key, value in given.items() if value is not None})
         return cls(**values)  # type: ignore[arg-type]
+
+
+def _spans(text: str) -> tuple[str, ...]:
+    """Comma-separated spans of the day."""
+    return tuple(part.strip() for part in text.split(","))
 
 
 def _is_loopback(host: str) -> bool:

@@ -30,7 +30,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from edgewise.bundle import Blob, Bounds, Manifest, Tensor, digest, seal
 from edgewise.sketch.spec import EmbeddingSpec, SketchSpec
 from edgewise.wire import topics
-from edgewise.wire.blocks import Block, BlockRequest, asked
+from edgewise.wire.blocks import BLOCK_SIZE, CASTING, Block, BlockRequest, DeltaOffer, DeltaRequest, asked
 from edgewise.wire.codec import decode_json, decode_msgpack, encode_json, encode_msgpack
 from edgewise.wire.control import Desired, DesiredModel, Duty, Presence, Progress, Reported, SampleRequest
 from edgewise.wire.enrollment import SigningKey
@@ -336,6 +336,14 @@ class MiniHub:
     blocks_sent: int = 0
     corrupt: str | None = None
     """Digest of a blob whose blocks are sent with wrong bytes."""
+    deltas: dict[str, DeltaOffer] = field(default_factory=dict)
+    """Target -> what is answered about a delta; else there is none."""
+    casting: set[str] = field(default_factory=set)
+    """Digests of blobs of which those who hear casts are told to wait for one."""
+    asked_for: dict[str, list[int]] = field(default_factory=dict)
+    """Digest -> blocks that were asked for."""
+    casts_heard: list[BlockRequest] = field(default_factory=list)
+    """Requests that were told to wait for a cast."""
 
     def __post_init__(self) -> None:
         self._client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id="hub", protocol=mqtt.MQTTv5)
@@ -366,6 +374,10 @@ class MiniHub:
         topic, payload = topics.parse(message.topic), bytes(message.payload)
         if topic.kind == "blob" and topic.rest == "get" and self.serving_blocks:
             self._blocks(decode_msgpack(payload, BlockRequest))
+        elif topic.kind == "blob" and topic.rest == "delta":
+            target = decode_msgpack(payload, DeltaRequest).target
+            offer = self.deltas.get(target, DeltaOffer(target=target, state="none"))
+            self._client.publish(topics.blob_offer(TENANT, DEVICE), encode_msgpack(offer), qos=1)
         elif topic.kind == "reported":
             self.reported = decode_json(payload, Reported)
         elif topic.kind == "progress":
@@ -383,8 +395,27 @@ class MiniHub:
             if self.acking:
                 self.ack(STREAM_SAMPLES, samples.epoch, samples.last)
 
+    def offer(self, base: str, target: str, delta: bytes) -> None:
+        """Have a delta."""
+        self.blobs[digest(delta)] = delta
+        self.deltas[target] = DeltaOffer(target=target, state="ready", base=base, delta=digest(delta), size=len(delta))
+
+    def cast(self, sha256: str, blocks: list[int]) -> None:
+        """Send these blocks of a blob to whoever hears its cast."""
+        data = self.blobs[sha256]
+        for index in blocks:
+            part = data[index * BLOCK_SIZE : (index + 1) * BLOCK_SIZE]
+            block = Block(digest=sha256, index=index, total=len(data), data=part)
+            self._client.publish(topics.cast(TENANT, sha256), encode_msgpack(block), qos=0)
+
     def _blocks(self, request: BlockRequest) -> None:
         data = self.blobs.get(request.digest)
+        self.asked_for.setdefault(request.digest, []).extend(asked(request))
+        if request.digest in self.casting and request.cast:
+            self.casts_heard.append(request)
+            no = Block(digest=request.digest, index=request.base, total=0, data=b"", error=CASTING)
+            self._client.publish(topics.blob_block(TENANT, DEVICE), encode_msgpack(no), qos=1)
+            return
         for index in asked(request):
             if data is None:
                 block = Block(digest=request.digest, index=index, total=0, data=b"", error="unknown-blob")

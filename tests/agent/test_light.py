@@ -25,12 +25,10 @@ from agent_builders import (
 ROOT = Path(__file__).parents[2]
 PACKAGES = {
     "cffi",
-    "click",
     "cryptography",
     "edgewise",
     "edgewise-agent",
     "flatbuffers",
-    "h11",
     "msgspec",
     "numpy",
     "onnxruntime",
@@ -38,7 +36,6 @@ PACKAGES = {
     "paho-mqtt",
     "protobuf",
     "pycparser",
-    "uvicorn",
 }
 BUNDLED = {"pip", "setuptools", "wheel"}
 OTHER_BUILDS = shutil.ignore_patterns("build", "*.egg-info")

@@ -9,9 +9,10 @@ from agent_builders import HubKey, make_bundle
 
 from edgewise.bundle import Bounds, Tensor
 from edgewise.sketch import SketchSpec
-from edgewise_agent.serving import quality
 from edgewise_agent.serving.feedback import Answered, Requests
-from edgewise_agent.serving.http import TensorIn, array_of
+from edgewise_agent.serving.oip.tensors import BadTensor, from_json
+from edgewise_agent.serving.options import Quality
+from edgewise_agent.serving.quality import Checker, InputRefused
 from edgewise_agent.windows.collector import Collector
 
 
@@ -19,10 +20,15 @@ def images(*values: float) -> dict[str, np.ndarray]:
     return {"image": np.stack([np.full((1, 4, 4), value, dtype=np.float32) for value in values])}
 
 
+def found(checker: Checker, inputs: dict[str, np.ndarray]) -> tuple[int, int]:
+    checked = checker.check(inputs)
+    return checked.items, checked.out_of_bounds
+
+
 def test_counts_items_out_of_bounds(key: HubKey) -> None:
-    manifest = make_bundle(key, 1).manifest
-    assert quality.check(manifest, images(0.0, 0.5, 1.0)) == (3, 0)
-    assert quality.check(manifest, images(0.5, 1.5, -0.1)) == (3, 2)
+    checker = Checker(make_bundle(key, 1).manifest)
+    assert found(checker, images(0.0, 0.5, 1.0)) == (3, 0)
+    assert found(checker, images(0.5, 1.5, -0.1)) == (3, 2)
 
 
 @pytest.mark.parametrize(
@@ -38,8 +44,8 @@ def test_counts_items_out_of_bounds(key: HubKey) -> None:
     ],
 )
 def test_refuses_and_names_the_counter(key: HubKey, inputs: dict[str, np.ndarray], count: str, items: int) -> None:
-    with pytest.raises(quality.InputRefused) as refused:
-        quality.check(make_bundle(key, 1).manifest, inputs)
+    with pytest.raises(InputRefused) as refused:
+        Checker(make_bundle(key, 1).manifest).check(inputs)
     assert (refused.value.count, refused.value.items) == (count, items)
 
 
@@ -57,11 +63,78 @@ def test_scalars_and_states_belong_to_the_whole_request(key: HubKey) -> None:
         "state": np.zeros((2, 3, 3), dtype=np.float32),
         "sr": np.array(16000),
     }
-    assert quality.check(manifest, inputs) == (3, 1)
-    assert quality.check(manifest, {**inputs, "sr": np.array(44100)}) == (3, 3)
-    with pytest.raises(quality.InputRefused) as refused:
-        quality.check(manifest, {**inputs, "state": np.full((2, 3, 3), np.nan, dtype=np.float32)})
+    checker = Checker(manifest)
+    assert found(checker, inputs) == (3, 1)
+    assert found(checker, {**inputs, "sr": np.array(44100)}) == (3, 3)
+    with pytest.raises(InputRefused) as refused:
+        checker.check({**inputs, "state": np.full((2, 3, 3), np.nan, dtype=np.float32)})
     assert (refused.value.count, refused.value.items) == ("nonfinite_inputs", 3)
+
+
+def table(key: HubKey, **policy: str) -> Checker:
+    """Rows of three features."""
+    tensors = [Tensor(name="x", datatype="FP32", shape=[-1, 3])]
+    manifest = msgspec.structs.replace(
+        make_bundle(key, 1).manifest, inputs=tensors, bounds={"x": Bounds(low=0, high=1)}
+    )
+    return Checker(manifest, Quality(**policy))  # type: ignore[arg-type]
+
+
+def rows(*values: list[float]) -> dict[str, np.ndarray]:
+    return {"x": np.array(values, dtype=np.float32)}
+
+
+def test_missing_features_are_let_through_flagged_or_refused_and_counted_each(key: HubKey) -> None:
+    holes = rows([0, np.nan, 1], [1, 1, 1], [np.nan, np.nan, 0])
+    for policy, flags in (("pass", ()), ("flag", ("missing: x",))):
+        checker = table(key, missing=policy)
+        checked = checker.check(holes)
+        assert (checked.items, checked.nonfinite, checked.out_of_bounds, checked.flags) == (3, 2, 0, flags)
+        assert checker.worst() == {"missing": {"x[1]": 2, "x[0]": 1}}
+    with pytest.raises(InputRefused) as refused:
+        table(key).check(holes)
+    assert (refused.value.count, refused.value.items) == ("nonfinite_inputs", 2)
+
+
+def test_infinity_is_not_missing(key: HubKey) -> None:
+    checker = table(key, missing="pass")
+    with pytest.raises(InputRefused):
+        checker.check(rows([0, np.inf, np.nan]))
+    assert checker.worst() == {"not_finite": {"x[1]": 1}, "missing": {"x[2]": 1}}
+
+
+def test_out_of_bounds_by_policy(key: HubKey) -> None:
+    high = rows([0, 2, 3], [0, 0, 2])
+    assert table(key).check(high).flags == ()
+    checker = table(key, out_of_bounds="flag")
+    assert checker.check(high).flags == ("out_of_bounds: x",)
+    assert checker.worst() == {"out_of_bounds": {"x[2]": 2, "x[1]": 1}}
+    with pytest.raises(InputRefused, match="from 0 to 1") as refused:
+        table(key, out_of_bounds="refuse").check(high)
+    assert (refused.value.count, refused.value.items) == ("refused", 2)
+
+
+def test_a_changed_schema_is_named(key: HubKey) -> None:
+    more = {**rows([0, 0, 0]), "colour": np.zeros((1, 1))}
+    checker = table(key, unknown_inputs="flag")
+    checked = checker.check(more)
+    assert set(checked.inputs) == {"x"} and checked.flags == ("unknown_inputs: colour",)
+    for inputs in (more, {}, {"y": np.zeros((1, 3))}):
+        checker = table(key)
+        with pytest.raises(InputRefused, match="inputs: expected"):
+            checker.check(inputs)
+        assert checker.worst()
+
+
+def test_names_the_worst_features_alone(key: HubKey) -> None:
+    tensors = [Tensor(name="x", datatype="FP32", shape=[-1, 200])]
+    checker = Checker(
+        msgspec.structs.replace(make_bundle(key, 1).manifest, inputs=tensors, bounds={"x": Bounds(low=0, high=1)})
+    )
+    for i in range(100):
+        checker.check({"x": np.where(np.arange(200) < i, 5, 0).astype(np.float32)[None]})
+    worst = checker.worst()["out_of_bounds"]
+    assert len(worst) == 16 and worst["x[0]"] == 99 and "x[50]" not in worst
 
 
 @pytest.mark.parametrize(
@@ -77,8 +150,8 @@ def test_scalars_and_states_belong_to_the_whole_request(key: HubKey) -> None:
     ],
 )
 def test_json_data_must_be_of_its_datatype(datatype: str, data: list[object]) -> None:
-    with pytest.raises(ValueError, match="input x"):
-        array_of(TensorIn(name="x", datatype=datatype, shape=[1], data=data))  # type: ignore[arg-type]
+    with pytest.raises(BadTensor, match="input x"):
+        from_json("input x", datatype, [1], data)
 
 
 def collector(window_s: float = 10.0) -> Collector:

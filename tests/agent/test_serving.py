@@ -50,7 +50,7 @@ class Child:
     def __init__(self, blobs: Path, listener: socket.socket, bundles: list[Bundle], **wish: Any) -> None:
         self.said: queue.Queue[FromChild | None] = queue.Queue()
         models = [ServeModel(model=b.manifest.model, bundle=b.digest, **{"window_s": 3600.0, **wish}) for b in bundles]
-        self.process = ServeProcess(Load(blobs=str(blobs), models=models), listener, lambda _, m: self.said.put(m))
+        self.process = ServeProcess(Load(blobs=str(blobs), models=models), [listener], lambda _, m: self.said.put(m))
         self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
 
     def until(self, kind: type[T]) -> T:

@@ -14,6 +14,7 @@ import msgspec
 
 from edgewise.errors import EdgewiseError
 from edgewise.wire.windows import Counters, Sample
+from edgewise_agent.serving.options import Options
 
 MAX_FRAME = 1024 * 1024
 
@@ -38,6 +39,7 @@ class Load(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
     blobs: str
     models: list[ServeModel]
+    options: Options = Options()
 
 
 class Serve(msgspec.Struct, frozen=True, kw_only=True, tag=True):

@@ -1,4 +1,4 @@
-"""The serve child: ``python -m edgewise_agent.serving.child CHANNEL_FD LISTEN_FD``, started by the supervisor alone.
+"""The serve child: ``python -m edgewise_agent.serving.child CHANNEL_FD LISTEN_FD...``, started by the supervisor alone.
 
 Its life: load and smoke-test what it is told (``Ready``), accept when told (``Listening``), report windows and a
 heartbeat each second, and on ``Drain`` accept no more, answer what is in flight, give the last windows away and exit.
@@ -17,11 +17,10 @@ import socket
 import sys
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
-import uvicorn
 
 from edgewise_agent.facts import rss
 from edgewise_agent.serving.channel import (
@@ -38,21 +37,20 @@ from edgewise_agent.serving.channel import (
     ServeModel,
     ToChild,
 )
-from edgewise_agent.serving.http import App
 from edgewise_agent.serving.inference import Busy, ServedModel
-from edgewise_agent.serving.model import ModelFailure, open_model
+from edgewise_agent.serving.model import ModelFailure, batching, open_model
+from edgewise_agent.serving.oip.api import Api
+from edgewise_agent.serving.options import Options
+from edgewise_agent.serving.server import Server
 from edgewise_agent.windows.collector import Collector
 
 log = logging.getLogger(__name__)
 
-POOL_THREADS = 2
 HEARTBEAT_S = 1.0
 MAX_INFERENCE_S = 30.0
 """An inference that takes longer hangs: the heartbeat stops, and the supervisor ends this process."""
 DRAIN_S = 3.0
 """How long idle connections may stay after ``Drain``: their next answer closes them, with no request lost."""
-ACCEPT_TURNS = 8
-"""Turns of the event loop in which an accepted connection is surely known to its server (asyncio takes three)."""
 _TICK_S = 0.1
 _OUTBOX = 2048
 
@@ -60,16 +58,13 @@ _OUTBOX = 2048
 class Child:
     """One serve child's state. Everything here runs on the event loop, but where it says otherwise."""
 
-    def __init__(self, channel: Channel, listener: socket.socket) -> None:
-        self._channel, self._listener = channel, listener
+    def __init__(self, channel: Channel, listeners: Sequence[socket.socket]) -> None:
+        self._channel, self._listeners, self._options = channel, listeners, Options()
         self._busy = Busy()
-        self._pool = ThreadPoolExecutor(POOL_THREADS, thread_name_prefix="inference")
         self._models: dict[str, ServedModel] = {}
-        self._app = App(self._models, self._pool, self._say)
+        self._server: Server | None = None
         self._outbox: queue.Queue[FromChild | None] = queue.Queue(_OUTBOX)
         self._commands: asyncio.Queue[ToChild] = asyncio.Queue()
-        self._server: uvicorn.Server | None = None
-        self._serving: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
         """Until drained."""
@@ -83,12 +78,13 @@ class Child:
                 case Load() as load:
                     await loop.run_in_executor(None, self._load, load)
                 case Serve():
-                    await self._serve()
+                    self._serve()
                 case Configure(models=models):
                     self._configure(models)
                 case Drain():
                     break
-        await self._drain()
+        if self._server is not None:
+            await loop.run_in_executor(None, self._server.drain, DRAIN_S)
         ticking.cancel()
         for served in self._models.values():
             self._report(served, last=True)
@@ -97,11 +93,12 @@ class Child:
 
     def _load(self, load: Load) -> None:
         """Open the models, one after another; on a thread, so that the heartbeat goes on."""
+        self._options = load.options
         runtimes: set[str] = set()
         for wish in load.models:
             try:
                 with self._busy:
-                    model = open_model(wish.bundle, Path(load.blobs))
+                    model = batching(open_model(wish.bundle, Path(load.blobs)), self._options)
             except ModelFailure as error:
                 self._say(LoadFailed(model=wish.model, bundle=wish.bundle, code=error.code, reason=str(error)[:1000]))
                 continue
@@ -117,47 +114,15 @@ class Child:
                 clock=time.time(),
             )
             runtimes.add(model.runtime.version)
-            self._models[wish.model] = ServedModel(model, collector, self._busy, wish.sampling)
+            self._models[wish.model] = ServedModel(model, collector, self._busy, wish.sampling, self._options.quality)
         self._say(Ready(runtimes=sorted(runtimes)))
 
-    async def _serve(self) -> None:
-        config = uvicorn.Config(
-            self._app,
-            http="h11",
-            loop="asyncio",
-            ws="none",
-            lifespan="off",
-            interface="asgi3",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,
-            timeout_keep_alive=60,
-            timeout_graceful_shutdown=5,
-        )
-        self._server = uvicorn.Server(config)
-        self._serving = asyncio.create_task(self._server.serve(sockets=[self._listener]))
-        while not self._server.started and not self._serving.done():
-            await asyncio.sleep(0.005)
-        if self._server.started:
-            self._say(Listening())
-
-    async def _drain(self) -> None:
-        if self._server is None or self._serving is None:
-            return
-        self._app.draining = True
-        # Not close() at once: asyncio attaches an accepted connection in a later task, and drops it, request and all,
-        # if its server is closed by then. So accept no more, let those tasks and connection_made run, then close.
-        asyncio.get_running_loop().remove_reader(self._listener.fileno())
-        for _ in range(ACCEPT_TURNS):
-            await asyncio.sleep(0)
-        for server in self._server.servers:
-            server.close()
-        deadline = time.monotonic() + DRAIN_S
-        while self._server.server_state.connections and time.monotonic() < deadline:
-            await asyncio.sleep(0.02)
-        self._server.should_exit = True
-        await self._serving
+    def _serve(self) -> None:
+        running = self._options.running * max(1, len(self._models))
+        api = Api(self._models, self._options, self._say)
+        self._server = Server(api, self._listeners, self._options, running)
+        self._server.start()
+        self._say(Listening())
 
     def _configure(self, models: list[ServeModel]) -> None:
         for wish in models:
@@ -212,8 +177,8 @@ def main() -> None:
     """Serve until drained or until the channel closes."""
     _die_with_supervisor()
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
-    channel, listener = socket.socket(fileno=int(sys.argv[1])), socket.socket(fileno=int(sys.argv[2]))
-    asyncio.run(Child(Channel(channel), listener).run())
+    channel, *listeners = (socket.socket(fileno=int(fd)) for fd in sys.argv[1:])
+    asyncio.run(Child(Channel(channel), listeners).run())
 
 
 if __name__ == "__main__":

@@ -10,13 +10,14 @@ Rules that hold here:
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from edgewise_agent.reconcile import Child
 from edgewise_agent.serving.channel import FromChild, Heartbeat, Listening, Load, Ready, Serve, ServeModel
+from edgewise_agent.serving.options import Options
 from edgewise_agent.serving.process import ServeProcess
 from edgewise_agent.trial import HANG_S
 
@@ -52,8 +53,11 @@ class Running:
 class Children:
     """Starts them, knows each one's role, and hands the traffic over."""
 
-    def __init__(self, blobs: Path, listener: socket.socket, said: Said) -> None:
-        self._blobs, self._listener, self._said = blobs, listener, said
+    def __init__(
+        self, blobs: Path, listeners: Sequence[socket.socket], said: Said, options: Options | None = None
+    ) -> None:
+        self._blobs, self._listeners, self._said = blobs, listeners, said
+        self._options = options or Options()
         self.serving: Running | None = None
         self.candidate: Running | None = None
         self.leaving: list[Running] = []
@@ -143,7 +147,8 @@ class Children:
             self._leave(child, now)
 
     def _spawn(self, models: list[ServeModel], now: float) -> Running:
-        process = ServeProcess(Load(blobs=str(self._blobs), models=models), self._listener, self._said)
+        load = Load(blobs=str(self._blobs), models=models, options=self._options)
+        process = ServeProcess(load, self._listeners, self._said)
         return Running(process, heard_at=now)
 
     def _leave(self, child: Running, now: float) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -15,8 +16,10 @@ from edgewise_agent.serving import quality
 from edgewise_agent.serving.channel import SampleTaken
 from edgewise_agent.serving.feedback import Answered, Requests
 from edgewise_agent.serving.model import Model, nonfinite_rows
+from edgewise_agent.serving.options import Quality
 from edgewise_agent.windows.collector import Collector
 
+Parameter = str | int | float | bool
 MAX_SAMPLE = 96 * 1024
 """Bytes of an input that can be sampled: what a ``Sample`` on the wire holds."""
 
@@ -25,6 +28,25 @@ class InferenceFailed(EdgewiseError):
     """The model failed, or gave what cannot be answered."""
 
     code = "inference-failed"
+
+
+@dataclass(frozen=True)
+class Request:
+    """One request. ``key``: what A/B tests are drawn by; ``outputs``: the wanted ones; empty: the usual."""
+
+    id: str
+    inputs: Arrays
+    key: str | None = None
+    outputs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Every output by name, the version that gave it, and what the answer says besides."""
+
+    outputs: Arrays
+    model_version: int
+    parameters: dict[str, Parameter] = field(default_factory=dict)
 
 
 class Busy:
@@ -51,21 +73,27 @@ class Busy:
 class ServedModel:
     """A model that takes requests: its collector and its last requests with it."""
 
-    def __init__(self, model: Model, collector: Collector, busy: Busy, sampling: bool) -> None:
+    def __init__(
+        self, model: Model, collector: Collector, busy: Busy, sampling: bool, policy: Quality | None = None
+    ) -> None:
         self.model, self.collector, self.sampling = model, collector, sampling
+        self.checker = quality.Checker(model.manifest, policy)
         self._requests, self._busy = Requests(), busy
 
-    def infer(self, request: str, inputs: Arrays) -> Arrays:
+    def answer(self, request: Request) -> Answer:
         """Answer one request. Raises InputRefused or InferenceFailed; both are counted."""
         started = time.perf_counter()
-        items, outside = self._check(inputs)
-        outputs = self._run(inputs, items)
-        self._record(request, inputs, outputs, items, outside, time.perf_counter() - started)
-        return outputs
+        checked = self._check(request.inputs)
+        outputs = self._run(checked.inputs, checked.items)
+        self._record(
+            request.id, checked.inputs, outputs, checked.items, checked.out_of_bounds, time.perf_counter() - started
+        )
+        parameters: dict[str, Parameter] = {"quality": "; ".join(checked.flags)} if checked.flags else {}
+        return Answer(outputs, self.model.manifest.version, parameters)
 
-    def _check(self, inputs: Arrays) -> tuple[int, int]:
+    def _check(self, inputs: Arrays) -> quality.Checked:
         try:
-            return quality.check(self.model.manifest, inputs)
+            return self.checker.check(inputs)
         except quality.InputRefused as refused:
             self.collector.count(refused.count, refused.items)
             raise

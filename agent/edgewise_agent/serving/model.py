@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
@@ -22,6 +22,8 @@ from edgewise.sketch.spec import SketchSpec, projection_matrix
 from edgewise.wire.codec import decode_json
 from edgewise_agent.runtimes import Arrays, Runtime, RuntimeFailure, open_runtime
 from edgewise_agent.runtimes.tensors import NUMPY
+from edgewise_agent.serving.batching import BatchingRuntime
+from edgewise_agent.serving.options import Options
 from edgewise_agent.store.blobs import hash_file
 
 MAX_SMOKE = 16 * 1024 * 1024
@@ -70,6 +72,13 @@ def open_model(bundle: str, blobs: Path) -> Model:
     return model
 
 
+def batching(model: Model, options: Options) -> Model:
+    """The same model, which runs requests that come together as one where the options say so."""
+    if options.batch == 1:
+        return model
+    return replace(model, runtime=BatchingRuntime(model.runtime, options.batch, options.batch_wait_s))
+
+
 def batched(tensor: Tensor) -> bool:
     """Does it hold one value an item? A scalar, or a state of another first axis, belongs to the whole request."""
     return tensor.shape[:1] == [-1]
@@ -85,12 +94,11 @@ def nonfinite_rows(tensors: list[Tensor], arrays: Arrays, items: int) -> npt.NDA
     rows = np.zeros(items, dtype=np.bool_)
     for tensor in tensors:
         array = arrays[tensor.name]
-        if not np.issubdtype(array.dtype, np.floating):
+        if array.dtype.kind != "f" or np.isfinite(array).all():
             continue
-        finite = np.isfinite(array)
         if batched(tensor) and len(array) == items:
-            rows |= ~finite.reshape(items, -1).all(axis=1)
-        elif not finite.all():
+            rows |= ~np.isfinite(array).reshape(items, -1).all(axis=1)
+        else:
             rows[:] = True
     return rows
 

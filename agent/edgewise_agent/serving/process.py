@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -39,12 +39,17 @@ class ServeProcess:
     Raises StartFailed. ``said`` is called on a thread with each message, and last with None when the child is gone.
     """
 
-    def __init__(self, load: Load, listener: socket.socket, said: Callable[[ServeProcess, FromChild | None], None]):
+    def __init__(
+        self,
+        load: Load,
+        listeners: Sequence[socket.socket],
+        said: Callable[[ServeProcess, FromChild | None], None],
+    ) -> None:
         self.bundles = {model.model: model.bundle for model in load.models}
         self._tail: deque[str] = deque(maxlen=_TAIL_LINES)
         ours, theirs = socket.socketpair()
         with theirs:
-            fds = (theirs.fileno(), listener.fileno())
+            fds = (theirs.fileno(), *(listener.fileno() for listener in listeners))
             try:
                 self._process = subprocess.Popen(
                     [sys.executable, "-m", "edgewise_agent.serving.child", *map(str, fds)],

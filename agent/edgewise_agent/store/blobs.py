@@ -10,7 +10,7 @@ Rules that hold here:
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from edgewise.errors import EdgewiseError
@@ -63,6 +63,12 @@ class BlobStore:
     def open_partial(self, digest: str, size: int, block_size: int) -> Partial:
         """Begin or resume a download. Raises DiskError (``disk-full``) when the rest would not fit."""
         return Partial(self._disk, self.path(digest), size, block_size)
+
+    def require_room(self, sizes: Mapping[str, int]) -> None:
+        """Raises DiskError (``disk-full``) unless what is missing of these blobs (digest -> bytes) fits on the disk."""
+        parts = {digest: self.folder / f"{digest}.part" for digest in sizes if not self.has(digest)}
+        here = {digest: part.stat().st_blocks * 512 if part.is_file() else 0 for digest, part in parts.items()}
+        self._disk.require_free(self.folder, sum(max(0, sizes[digest] - here[digest]) for digest in parts))
 
     def remove(self, digest: str) -> None:
         """Throw a blob and what is left of its download away."""

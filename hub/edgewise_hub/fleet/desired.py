@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 
 from edgewise.bundle import seal
 from edgewise.wire import topics
-from edgewise.wire.control import Desired, DesiredModel, Duty, SampleRequest
+from edgewise.wire.control import Desired, DesiredModel, Duty, SampleRequest, Transfer
 from edgewise_hub.fleet.tables import Assignment, DesiredState, Device, Membership
 from edgewise_hub.hub import Hub
 from edgewise_hub.learning.tables import SampleRequestRow
@@ -47,6 +47,8 @@ def refresh(session: Session, hub: Hub, device_ids: Iterable[str], now: float) -
             .order_by(SampleRequestRow.created_at, SampleRequestRow.id)
         )
     )
+    settings = hub.settings
+    transfer = Transfer(bytes_s=settings.download_bytes_s, quiet=list(settings.quiet_hours))
     changed = []
     for device_id in device_ids:
         device = session.get(Device, (hub.tenant, device_id))
@@ -70,6 +72,8 @@ def refresh(session: Session, hub: Hub, device_ids: Iterable[str], now: float) -
                     samples=asked.get(assignment.model),
                 )
         content = {"profile": device.profile, "models": msgspec.to_builtins(models)}
+        if transfer != Transfer():
+            content["transfer"] = msgspec.to_builtins(transfer)
         expires_soon = row is not None and now > row.created_at + LIFETIME_S - RENEW_BEFORE_S
         if row is not None and row.content == content and not expires_soon:
             continue
@@ -83,6 +87,7 @@ def refresh(session: Session, hub: Hub, device_ids: Iterable[str], now: float) -
             issued_at=now,
             not_before=now - SKEW_S,
             not_after=now + LIFETIME_S,
+            transfer=transfer,
         )
         if row is None:
             row = DesiredState(tenant_id=hub.tenant, device_id=device_id, published=0)

@@ -1,7 +1,8 @@
 """Broker accounts: one role and one client a device, made over mosquitto's dynamic security (``$CONTROL``).
 
 Rules that hold here:
-- everything is denied unless a role allows it, and a device's role names its own topics only;
+- everything is denied unless a role allows it, and a device's role names its own topics only, and casts: whoever knows
+  a blob's digest may hear its cast, but nobody may listen to all casts;
 - a device's password is made here, handed out once, and kept by the broker alone, as a salted hash;
 - every command is answered, correlated, and its error surfaced: an account is there when ``put`` returns.
 
@@ -129,12 +130,15 @@ class Accounts:
 def device_acls(tenant: str, device: str) -> list[dict[str, Any]]:
     """What a device's role allows: its own topics, each in its own direction."""
     base = topics.base(tenant, device)
-    sends = ["reported", "presence", "progress/#", "windows/#", "sample/#", "blob/get"]
-    receives = ["desired", "ack/#", "blob/block"]
+    sends = ["reported", "presence", "progress/#", "windows/#", "sample/#", "blob/get", "blob/delta", "blob/heard"]
+    receives = ["desired", "ack/#", "blob/block", "blob/offer"]
+    casts = f"{topics.casts(tenant)}+"
     return (
         [_allow("publishClientSend", f"{base}/{rest}") for rest in sends]
         + [_allow("publishClientReceive", f"{base}/{rest}") for rest in receives]
         + [_allow("subscribePattern", f"{base}/{rest}") for rest in receives]
+        + [_allow("publishClientReceive", casts), _allow("subscribePattern", casts)]
+        + [{"acltype": "subscribeLiteral", "topic": casts, "priority": 1, "allow": False}]
     )
 
 

@@ -1,7 +1,8 @@
 """The hub's own connection to the broker: what it subscribes to, how it publishes, when it connects again.
 
 Rules that hold here:
-- QoS 1 both ways; what comes in is acknowledged to the broker only after the inbox has committed it;
+- QoS 1 both ways, but for blocks (a device asks again for what it lacks); what comes in is acknowledged to the broker
+  only after the inbox has committed it;
 - windows, samples, progress and block requests come through shared subscriptions (several hub processes may share
   them), retained state unshared;
 - without a connection ``publish`` drops the message: everything retained is published again at each connection, and a
@@ -37,8 +38,8 @@ MAX_PACKET = 256 * 1024
 SESSION_EXPIRY_S = 86400
 KEEPALIVE_S = 30
 MAX_RECONNECT_S = 15
-SHARED_KINDS = ("windows/+", "sample/+", "progress/+", "blob/get")
-UNSHARED_KINDS = ("reported", "presence")
+SHARED_KINDS = ("windows/+", "sample/+", "progress/+", "blob/get", "blob/delta")
+UNSHARED_KINDS = ("reported", "presence", "blob/heard")
 
 Receive = Callable[[Inbound, Callable[[], None]], None]
 """(message, acknowledge): ``acknowledge`` is called once it is committed."""
@@ -85,16 +86,16 @@ class Connection:
     def start(
         self,
         receive: Receive,
-        blob_request: Callable[[Inbound], None],
+        blob_message: Callable[[Inbound], None],
         on_connected: Callable[[], None],
         deadline_s: float = 10.0,
     ) -> None:
         """Connect, and keep connected. All three are called from paho's thread, and must not block: ``receive`` takes
-        what the inbox handles, ``blob_request`` what ``blocks`` answers, ``on_connected`` is told of each connection.
+        what the inbox handles, ``blob_message`` what ``blocks`` answers, ``on_connected`` is told of each connection.
 
         Raises BrokerError when there is no connection within ``deadline_s``.
         """
-        self._receive, self._blob_request, self._on_connected = receive, blob_request, on_connected
+        self._receive, self._blob_message, self._on_connected = receive, blob_message, on_connected
         properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
         properties.SessionExpiryInterval = SESSION_EXPIRY_S
         properties.ReceiveMaximum = RECEIVE_MAXIMUM
@@ -118,11 +119,11 @@ class Connection:
         """Is there a connection now?"""
         return self._connected.is_set()
 
-    def publish(self, message: Outbound) -> MQTTMessageInfo | None:
+    def publish(self, message: Outbound, qos: int = 1) -> MQTTMessageInfo | None:
         """Publish from any thread; None, and nothing sent, without a connection."""
         if not self._connected.is_set():
             return None
-        return self._client.publish(message.topic, message.payload, qos=1, retain=message.retain)
+        return self._client.publish(message.topic, message.payload, qos=qos, retain=message.retain)
 
     def _make_client(self) -> Client:
         client = Client(
@@ -201,7 +202,7 @@ class Connection:
             return
         inbound = Inbound(topic, bytes(message.payload), time.time())
         if topic.kind == "blob":
-            self._blob_request(inbound)
+            self._blob_message(inbound)
             acknowledge()
         elif message.payload:
             self._receive(inbound, acknowledge)

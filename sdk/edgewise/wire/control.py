@@ -7,9 +7,11 @@ from typing import Annotated, ClassVar, Literal
 import msgspec
 
 from edgewise.wire.codec import Count, Digest, Message, Name, Text
+from edgewise.wire.experiment import Policy
 
-Role = Literal["active"]
-"""A duty's kind. Shadow and arms of an experiment come into the same place."""
+Role = Literal["active", "shadow", "candidate"]
+"""A duty's kind. ``shadow`` runs after the answer is out; ``candidate`` is the other arm of an A/B, of a canary by
+requests or of an interleaving."""
 
 
 class Duty(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,11 +34,24 @@ class SampleRequest(msgspec.Struct, frozen=True, kw_only=True):
 class DesiredModel(msgspec.Struct, frozen=True, kw_only=True):
     """What a device shall do for one model. ``floor``: the lowest release that the device may ever serve."""
 
-    duties: dict[Role, Duty]
+    duties: Annotated[dict[Role, Duty], msgspec.Meta(max_length=3)]
+    policy: Policy | None = None
+    """How requests are shared between the duties; None: ``active`` answers all of them."""
     floor: Count = 0
     window_s: Annotated[float, msgspec.Meta(gt=0, le=86400)] = 60.0
     trial_s: Annotated[float, msgspec.Meta(ge=0, le=86400)] = 30.0
     samples: SampleRequest | None = None
+
+
+Hours = Annotated[str, msgspec.Meta(pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]-([01][0-9]|2[0-3]):[0-5][0-9]\Z")]
+"""A daily span of local time, ``22:00-06:00``; the end is outside."""
+
+
+class Transfer(msgspec.Struct, frozen=True, kw_only=True):
+    """Limits on downloads: ``bytes_s`` on average (None: none), and none at all within the ``quiet`` hours."""
+
+    bytes_s: Annotated[int, msgspec.Meta(ge=1024, lt=2**40)] | None = None
+    quiet: Annotated[list[Hours], msgspec.Meta(max_length=8)] = []
 
 
 class Desired(Message, frozen=True, kw_only=True):
@@ -51,6 +66,7 @@ class Desired(Message, frozen=True, kw_only=True):
     issued_at: float
     not_before: float
     not_after: float
+    transfer: Transfer = Transfer()
 
 
 class Failure(msgspec.Struct, frozen=True, kw_only=True):

@@ -22,9 +22,7 @@ class Topic(NamedTuple):
 
 def base(tenant: str, device: str) -> str:
     """``ew/1/{tenant}/d/{device}``; raises WireError for a name that could widen a topic (``/``, ``+``, ``#``)."""
-    for name in (tenant, device):
-        if not _NAME.fullmatch(name):
-            raise WireError(f"topic: expected a name of letters, digits, '.', '_' or '-', got {name!r}")
+    _check(tenant, device)
     return f"{ROOT}/{tenant}/d/{device}"
 
 
@@ -71,6 +69,39 @@ def blob_request(tenant: str, device: str) -> str:
 def blob_block(tenant: str, device: str) -> str:
     """hub -> device: one block."""
     return f"{base(tenant, device)}/blob/block"
+
+
+def blob_delta(tenant: str, device: str) -> str:
+    """device -> hub: is there a delta from what I have?"""
+    return f"{base(tenant, device)}/blob/delta"
+
+
+def blob_offer(tenant: str, device: str) -> str:
+    """hub -> device: a delta, or that there is none."""
+    return f"{base(tenant, device)}/blob/offer"
+
+
+def blob_heard(tenant: str, device: str) -> str:
+    """device -> hub: how far a cast was heard."""
+    return f"{base(tenant, device)}/blob/heard"
+
+
+def casts(tenant: str) -> str:
+    """What every cast's topic begins with."""
+    _check(tenant)
+    return f"{ROOT}/{tenant}/cast/"
+
+
+def cast(tenant: str, digest: str) -> str:
+    """hub -> every device that wants this blob: its blocks, each once."""
+    _check(digest)
+    return casts(tenant) + digest
+
+
+def _check(*names: str) -> None:
+    for name in names:
+        if not _NAME.fullmatch(name):
+            raise WireError(f"topic: expected a name of letters, digits, '.', '_' or '-', got {name!r}")
 
 
 def parse(topic: str) -> Topic:

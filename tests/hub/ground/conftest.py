@@ -218,7 +218,7 @@ def add_version(hub: Hub, folder: Path, model: str = "digits", profiles: tuple[s
         version = versions.register(session, hub, model, {"kind": "onnx"}, {}, {}, "", 1.0)
         made = []
         for profile in profiles:
-            content = {"model": os.urandom(100_000), "sketch": b"{}", "smoke": b"smoke"}
+            content = {"model": os.urandom(200_000), "sketch": b"{}", "smoke": b"smoke"}
             files = {}
             for role, data in content.items():
                 files[role] = folder / f"{model}-{version.version}-{profile}-{role}"

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
 
 from edgewise.bundle import unseal
-from edgewise.wire.control import Desired
+from edgewise.wire.control import Desired, Transfer
 from edgewise_hub.fleet import desired
 from edgewise_hub.fleet.tables import Assignment, DesiredState
 from edgewise_hub.hub import Hub
 from edgewise_hub.learning.tables import SampleRequestRow
 from edgewise_hub.mqtt.inbox import Outbound
 from edgewise_hub.registry.tables import Model
+from edgewise_hub.settings import Settings, SettingsError
 
 from .conftest import OTHER_PROFILE, PROFILE, add_device, add_version
 
@@ -144,3 +146,16 @@ def test_a_refresh_that_is_rolled_back_leaves_nothing(hub: Hub, tmp_path: Path) 
         desired.refresh(session, hub, ["cam-1"], NOW)
         raise RuntimeError("power cut")
     assert desired.publish_pending(hub) == 0
+
+
+def test_limits_on_downloads_go_to_every_device(hub: Hub, tmp_path: Path) -> None:
+    add_device(hub, "cam-1")
+    add_version(hub, tmp_path)
+    assign(hub, "cam-1", 1)
+    assert told(hub, "cam-1").transfer == Transfer()
+    hub.settings = dataclasses.replace(hub.settings, download_bytes_s=50_000, quiet_hours=("22:00-06:00",))
+    assert assign(hub, "cam-1", 1) == ["cam-1"]
+    assert told(hub, "cam-1").transfer == Transfer(bytes_s=50_000, quiet=["22:00-06:00"])
+    for wrong in ({"EDGEWISE_QUIET_HOURS": "22-6"}, {"EDGEWISE_DOWNLOAD_BYTES_S": "10"}):
+        with pytest.raises(SettingsError):
+            Settings.from_environment(wrong)

@@ -1,0 +1,1 @@
+"""What `benchmarks/serve.py` measures: the device, and the servers beside it."""

@@ -1,0 +1,151 @@
+"""Routing's pure part: shares hold, choices are sticky, interleaving is fair, comparisons are right."""
+
+from __future__ import annotations
+
+import math
+import random
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgewise.wire.experiment import AB, DISTANCE_BINS, CanaryRequests, Escalate, Interleave, Policy, Shadow
+from edgewise_agent.serving.routing.choose import choose, mirrored
+from edgewise_agent.serving.routing.compare import compare, distance_bin
+from edgewise_agent.serving.routing.interleave import Draft, ranking, team_draft, winner
+
+N = 20_000
+BOUND = 5.5
+"""Standard errors that a share may be off: a false failure at p < 4e-8; seeds and names are fixed besides."""
+
+
+def within(count: int, share: float) -> bool:
+    return abs(count - N * share) <= BOUND * math.sqrt(N * share * (1 - share))
+
+
+@pytest.mark.parametrize("weight", [0.05, 0.5, 0.8])
+def test_ab_by_key_holds_its_weight_and_sticks(weight: float) -> None:
+    policy = AB(experiment="ab", weight=weight)
+    first = [choose(policy, request=f"r{i}", key=f"user{i}", device="d") for i in range(N)]
+    again = [choose(policy, request=f"other{i}", key=f"user{i}", device="e") for i in range(N)]
+    assert first == again, "neither request nor device matters"
+    assert within(first.count("candidate"), weight)
+
+
+def test_ab_by_device_gives_one_device_one_arm() -> None:
+    policy = AB(experiment="ab", by="device")
+    assert len({choose(policy, request=f"r{i}", key=f"u{i}", device="cam-1") for i in range(100)}) == 1
+    arms = [choose(policy, request="r", key=None, device=f"cam-{i}") for i in range(N)]
+    assert within(arms.count("candidate"), 0.5)
+    by_key = AB(experiment="ab", by="key")
+    assert arms == [choose(by_key, request="r", key=None, device=f"cam-{i}") for i in range(N)]
+
+
+def test_canary_and_shadow_hold_their_share_of_requests() -> None:
+    canary, shadow = CanaryRequests(experiment="c", share=0.1), Shadow(experiment="s", share=0.3)
+    assert within(sum(choose(canary, request=f"r{i}", key="k", device="d") == "candidate" for i in range(N)), 0.1)
+    assert within(sum(mirrored(shadow, request=f"r{i}") for i in range(N)), 0.3)
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_none_and_all_are_exact(share: float) -> None:
+    policy = CanaryRequests(experiment="c", share=share)
+    chosen = {choose(policy, request=f"r{i}", key=None, device="d") for i in range(1000)}
+    assert chosen == {"candidate" if share else "active"}
+    assert {mirrored(Shadow(experiment="s", share=share), request=f"r{i}") for i in range(1000)} == {bool(share)}
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        None,
+        Shadow(experiment="s"),
+        Interleave(experiment="i", output="scores"),
+        Escalate(experiment="e", threshold=0.5, url="https://server.example", model="big"),
+    ],
+)
+def test_without_arms_active_answers(policy: Policy | None) -> None:
+    assert {choose(policy, request=f"r{i}", key=f"k{i}", device="d") for i in range(100)} == {"active"}
+    if not isinstance(policy, Shadow):
+        assert not mirrored(policy, request="r")
+
+
+ITEMS = st.lists(st.integers(0, 30), unique=True, max_size=20)
+
+
+@given(ITEMS, ITEMS, st.integers(0, 2**32))
+def test_a_draft_shows_each_item_once_and_balances_the_teams(a: list[int], b: list[int], seed: int) -> None:
+    rng = random.Random(seed)
+    draft = team_draft(a, b, lambda: rng.random() < 0.5)
+    assert sorted(draft.items) == sorted({*a, *b}) and len(draft.items) == len(draft.teams)
+    for team, own in (("active", a), ("candidate", b)):
+        picked = [item for item, of in zip(draft.items, draft.teams, strict=True) if of == team]
+        assert picked == [item for item in own if item in picked], "a team keeps its ranker's order"
+    if set(a) == set(b):
+        for n in range(len(draft.teams) + 1):
+            assert abs(2 * draft.teams[:n].count("active") - n) <= 1
+
+
+def clicks_of(draft: Draft, relevant: set[int], rng: random.Random) -> list[int]:
+    """A user who looks less the lower an item stands, and clicks what is relevant more often."""
+    return [
+        place
+        for place, item in enumerate(draft.items)
+        if rng.random() < 0.9**place and rng.random() < (0.6 if item in relevant else 0.1)
+    ]
+
+
+def wins(better: bool) -> tuple[int, int]:
+    rng, won = random.Random(7), {"active": 0, "candidate": 0, None: 0}
+    for _ in range(N):
+        relevant = set(rng.sample(range(10), 3))
+        a, b = rng.sample(range(10), 10), rng.sample(range(10), 10)
+        if better:
+            b.sort(key=lambda item: item not in relevant)
+        draft = team_draft(a, b, lambda: rng.random() < 0.5)
+        won[winner(draft, clicks_of(draft, relevant, rng))] += 1
+    return won["active"], won["candidate"]
+
+
+def test_equal_rankers_win_equally_often_and_a_better_one_more() -> None:
+    active, candidate = wins(better=False)
+    decided = active + candidate
+    assert decided > N / 2
+    assert abs(active - decided / 2) <= BOUND * math.sqrt(decided) / 2
+    active, candidate = wins(better=True)
+    assert candidate > 1.2 * active
+
+
+def test_clicks_count_once_and_only_where_something_was_shown() -> None:
+    draft = Draft((4, 2, 9), ("active", "candidate", "active"))
+    assert winner(draft, [1]) == "candidate"
+    assert winner(draft, [0, 1, 1]) is None and winner(draft, []) is None
+    assert winner(draft, [0, 2, 1]) == "active"
+    for place in (-1, 3):
+        with pytest.raises(ValueError, match=r"places 0\.\.2"):
+            winner(draft, [place])
+
+
+def test_rankings_of_scores() -> None:
+    assert ranking(np.array([[0.1, 0.9, 0.5, 0.9]], np.float32)) == [1, 3, 2, 0]
+    assert ranking(np.array([3, 1, 2])) == [0, 2, 1]
+    with pytest.raises(ValueError, match="expected scores"):
+        ranking(np.zeros((2, 3)))
+
+
+def test_comparison_counts_agreement_and_distance() -> None:
+    a = np.array([[3.0, 0.0], [0.0, 4.0]])
+    found = compare(a, np.array([[3.0, 0.0], [4.0, 0.0]], np.float32))
+    assert found is not None and (found.items, found.agreed, found.max_abs) == (2, 1, 4.0)
+    assert found.relative == pytest.approx(math.sqrt(32) / 5)
+    assert compare(a, a[:1]) is None and compare(a, np.full((2, 2), np.nan)) is None
+    zero = compare(np.zeros((1, 2)), np.ones((1, 2)))
+    assert zero is not None and zero.relative == math.inf
+
+
+def test_distance_bins_rise_with_the_distance() -> None:
+    octaves = [2.0**e for e in range(-24, 7)]
+    assert [distance_bin(x) for x in octaves] == [min(DISTANCE_BINS - 1, 1 + i) for i in range(len(octaves))]
+    assert distance_bin(0.0) == 0 and distance_bin(2.0**-25) == 0
+    assert distance_bin(1e30) == distance_bin(math.inf) == DISTANCE_BINS - 1
