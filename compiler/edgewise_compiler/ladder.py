@@ -47,12 +47,13 @@ def why_skip(
     limits: bool,
     size_ratio: float | None,
     training: bool,
+    collapsed: bool = False,
 ) -> str | None:
     """Why this rung is left out, in a sentence; None when it is tried.
 
     ``lacking``: for each candidate so far, what it lacks (none yet: before the first rung). ``limits``: has the budget
     limits on speed, size or memory? ``size_ratio``: the size it asks for, relative to fp32. ``training``: may passes
-    train?
+    train? ``collapsed``: does every int8 candidate so far lack accuracy?
     """
     lacks = [frozenset(one) for one in lacking]
     if rung.price == "training" and not training:
@@ -72,6 +73,6 @@ def why_skip(
     wanted = frozenset().union(*lacks)
     if not rung.helps & wanted:
         return f"it does not help with {', '.join(sorted(wanted))}"
-    if rung.helps == {"metric"} and not any(one == {"metric"} for one in lacks):
-        return "no candidate lacks accuracy alone"
+    if rung.helps == {"metric"} and not collapsed and not any(one == {"metric"} for one in lacks):
+        return "no candidate lacks accuracy alone, and int8 holds it"
     return None

@@ -31,6 +31,8 @@ ONE_BY_ONE = ("ptq+", "mixed", "qat", "4-bit", "prune")
 """Rungs that go on from careful to more careful, or that train: they end with the first candidate that will do."""
 FLOAT = ("fp32", "fp16", "weights")
 """Rungs that compute in float."""
+MAX_REASONS = 5
+"""Nodes that a refusal names in the table of rungs."""
 MEASURED = 32
 """Items that latency is measured on, in turn."""
 
@@ -113,7 +115,12 @@ class Search:
             why = None
             if not self.explore:
                 why = ladder.why_skip(
-                    rung, lacking, limits=self.budget.limits, size_ratio=size_ratio, training=self.training
+                    rung,
+                    lacking,
+                    limits=self.budget.limits,
+                    size_ratio=size_ratio,
+                    training=self.training,
+                    collapsed=self._collapsed(),
                 )
             elif rung.price == "training" and not self.training:
                 why = "training was not asked for"
@@ -135,6 +142,11 @@ class Search:
     def _done(self, rung: ladder.Rung) -> bool:
         met = [one for one in self.candidates.values() if not self._lacks(one)]
         return bool(met) if self.budget.limits else any(one.rung not in FLOAT for one in met)
+
+    def _collapsed(self) -> bool:
+        """Has int8 been tried, and did it lose too much each time?"""
+        integers = [one for one in self.candidates.values() if one.rung not in FLOAT]
+        return bool(integers) and all("metric" in self._lacks(one) for one in integers)
 
     def _lacks(self, candidate: Candidate) -> set[What]:
         """What a candidate lacks. Where speed is limited and cannot be measured here, only integers are taken to do."""
@@ -215,7 +227,8 @@ class Search:
                         except CompileError as error:
                             refused.append(f"{name}: {error}")
                     case Refused():
-                        refused.append(f"{name}: {outcome.by} refused: {outcome.reason}")
+                        reasons = [outcome.reason, *map(str, outcome.unsupported[:MAX_REASONS])]
+                        refused.append(f"{name}: {outcome.by} refused: {'; '.join(reasons)}")
                     case Failed():
                         refused.append(f"{name}: {outcome.reason}; to repeat it: {outcome.reproducer}")
                 if self._enough(rung):
@@ -306,11 +319,15 @@ class Search:
             assert chosen is not None
             return chosen
 
-        # Nothing meets it: of what is worth as much as was asked, the one that is least over its limits.
-        def over(name: str) -> tuple[bool, bool, float]:
+        # Nothing meets it: of what is worth as much as was asked, the one that is least over its limits; where speed
+        # is limited, none that is slower than fp32.
+        limited = self.budget.max_latency_ratio or self.budget.max_latency_p95
+
+        def over(name: str) -> tuple[bool, bool, bool, float]:
             cost = costs[name]
             lacking = "metric" in missing(self.budget, cost, self.base)
-            return (not cost.finite, lacking, excess(self.budget, cost, self.base))
+            slower = bool(limited) and front.faster(self.base.latency, cost.latency)
+            return (not cost.finite, lacking, slower, excess(self.budget, cost, self.base))
 
         return min(costs, key=over)
 

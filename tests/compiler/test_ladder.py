@@ -48,7 +48,14 @@ def test_accuracy_is_not_tried_for_when_speed_is_what_is_missing() -> None:
 def test_careful_quantization_is_tried_where_accuracy_alone_is_missing() -> None:
     assert why_skip(rung("ptq+"), [{"latency"}, {"metric"}], limits=True, size_ratio=None, training=True) is None
     both = why_skip(rung("ptq+"), [{"latency"}, {"metric", "latency"}], limits=True, size_ratio=None, training=True)
-    assert both == "no candidate lacks accuracy alone"
+    assert both == "no candidate lacks accuracy alone, and int8 holds it"
+
+
+def test_careful_quantization_is_tried_where_all_int8_loses_though_float_holds() -> None:
+    lacking = [{"latency", "size"}, {"latency"}, {"metric", "latency"}]
+    for name in ("ptq+", "qat"):
+        tried = why_skip(rung(name), lacking, limits=True, size_ratio=0.25, training=True, collapsed=True)
+        assert tried is None
 
 
 def test_a_rung_that_cannot_be_small_enough_is_left_out() -> None:

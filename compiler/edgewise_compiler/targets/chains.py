@@ -116,11 +116,12 @@ def trained(ask: Ask, quantized: Step, of: Step, bits: int = 8) -> Step:
 
 
 def pruned(ask: Ask, speedup: float) -> Step:
-    """Pruned by measured latency, recovered by distillation, optimized again."""
+    """Pruned by measured latency, recovered by distillation, optimized again. A raw export writes sizes as operators
+    (``Shape``, ``Expand``), across which no channel can be followed: the optimized form is cut."""
     from edgewise_compiler.passes.prune import Prune
 
     config = Prune.Config(speedup=speedup, max_seconds=ask.training_s)
-    return node("optimize", model=node("prune", config, model=ask.source))
+    return node("optimize", model=node("prune", config, model=optimized(ask)))
 
 
 def speedups(ask: Ask) -> tuple[float, ...]:
