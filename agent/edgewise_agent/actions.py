@@ -22,6 +22,7 @@ from edgewise_agent import trial
 from edgewise_agent.download import BlockRefused
 from edgewise_agent.fetch import Fetching
 from edgewise_agent.identity import Identity, verifier
+from edgewise_agent.places import beside, model_of
 from edgewise_agent.runtimes import available
 from edgewise_agent.serving.channel import Configure, LoadFailed, ServeModel
 from edgewise_agent.serving.children import Children, Running
@@ -34,8 +35,6 @@ from edgewise_agent.trust import TrustState, check_manifest, may_act
 
 log = logging.getLogger(__name__)
 
-STEADY_S = 60.0
-"""A serve child that served for so long has forgotten its predecessors' crashes."""
 PROGRESS_S = 1.0
 
 
@@ -116,7 +115,7 @@ class Actions:
         serving = self.children.serving
         if serving is None or serving.served_since is None:
             return {}
-        return {m: b for m, b in serving.process.bundles.items() if m not in serving.repairable}
+        return {m: b for m, b in serving.process.bundles.items() if m not in serving.repairable and not beside(m)}
 
     # Acting
 
@@ -149,8 +148,16 @@ class Actions:
                 self._restart_at = now
             case do.GiveUp(model, bundle):
                 self.fail(
-                    model, bundle, "crash-loop", f"it was started {trial.MAX_STARTS} times and never became ready"
+                    model,
+                    bundle,
+                    "crash-loop",
+                    f"it was started {trial.MAX_STARTS} times and never became ready and steady",
                 )
+            case do.Forgive(bundles):
+                duties = self.installs.duties
+                for bundle in bundles:
+                    duties = duty_rules.attempts(duties, bundle, None)
+                self.installs.save(duties)
             case do.Drop(model):
                 self.installs.save(duty_rules.drop(self.installs.duties, model))
                 self.collect_due = True
@@ -250,6 +257,7 @@ class Actions:
             self.installs.save(duty_rules.attempts(duties, install.bundle, None) if confirmed else duties)
             self._crashes.pop(install.bundle, None)
             self.progress(changes, install.bundle, "confirmed" if confirmed else "trial")
+        self._forgive_beside()
         self.children.take_over()
 
     def _models(self, bundles: do.Bundles) -> list[ServeModel]:
@@ -261,8 +269,11 @@ class Actions:
                 bundle=bundle,
                 window_s=wishes.get(model, default).window_s,
                 sampling=self._sampling(model),
+                policy=wishes.get(model, default).policy,
+                others={at.partition("/")[2]: b for at, b in bundles.items() if beside(at) and model_of(at) == model},
             )
             for model, bundle in sorted(bundles.items())
+            if not beside(model)
         ]
 
     def configure(self) -> None:
@@ -285,6 +296,17 @@ class Actions:
                 if bundle in duties.attempts:
                     duties = duty_rules.attempts(duties, bundle, duties.attempts[bundle] - 1)
             self.installs.save(duties)
+
+    def _forgive_beside(self) -> None:
+        """Installs beside the active ones that go with the serve child, by our own wish."""
+        old, new = self.children.serving, self.children.candidate
+        if old is None or new is None:
+            return
+        duties = self.installs.duties
+        for at, bundle in old.process.bundles.items():
+            if beside(at) and at not in new.process.bundles and bundle in duties.attempts:
+                duties = duty_rules.attempts(duties, bundle, duties.attempts[bundle] - 1)
+        self.installs.save(duties)
 
     def fail(self, model: str, bundle: str, code: str, reason: str, log_tail: str = "") -> None:
         """Record and tell why a bundle is not served; if it is on trial, its predecessor is active again."""
@@ -340,11 +362,13 @@ class Actions:
         tail = child.process.tail((self._identity.password,))
         reason = f"{failed.model}: {failed.reason}"
         duty = self.installs.duties.models.get(failed.model)
-        if failed.code == "bad-blob" and self.installs.repair(failed.bundle):
+        if failed.role != "active":
+            self.fail(failed.model, failed.bundle, failed.code, reason, tail)
+        elif failed.code == "bad-blob" and self.installs.repair(failed.bundle):
             log.error("%s: bundle %s is damaged on disk and will be fetched again", failed.model, failed.bundle[:12])
             child.repairable.add(failed.model)
         elif candidate and child.changes is not None:
-            self.fail(child.changes, child.process.bundles[child.changes], failed.code, reason, tail)
+            self.fail(model_of(child.changes), child.process.bundles[child.changes], failed.code, reason, tail)
         elif duty is not None and not duty.confirmed and duty.active.bundle == failed.bundle:
             self.fail(failed.model, failed.bundle, failed.code, reason, tail)
         else:
@@ -360,11 +384,15 @@ class Actions:
         if role == "candidate":
             if child.changes is None:
                 self._restart_at = now + trial.backoff(2)
-            elif not self.installs.duties.failed(child.changes, child.process.bundles[child.changes], self.generation):
+            elif not self.installs.duties.failed(
+                model_of(child.changes), child.process.bundles[child.changes], self.generation
+            ):
                 reason = f"its serve child {how} before it was ready"
-                self.fail(child.changes, child.process.bundles[child.changes], "smoke-failed", reason, self._tail)
+                self.fail(
+                    model_of(child.changes), child.process.bundles[child.changes], "smoke-failed", reason, self._tail
+                )
             return
-        if child.served_since is not None and now - child.served_since >= STEADY_S:
+        if child.served_since is not None and now - child.served_since >= trial.STEADY_S:
             self._restarts = 0
         self._restarts += 1
         self._restart_at = now + trial.backoff(self._restarts)

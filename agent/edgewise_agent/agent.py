@@ -25,6 +25,7 @@ from edgewise.wire import topics
 from edgewise.wire.blocks import Block, DeltaOffer
 from edgewise.wire.codec import decode_json, decode_msgpack, encode_json
 from edgewise.wire.control import Desired, Failure, Progress, Reported, SampleRequest
+from edgewise.wire.experiment import STREAM_EXPERIMENT
 from edgewise.wire.windows import STREAM_SAMPLES, STREAM_WINDOWS, Ack
 from edgewise_agent import __version__, limits, trust
 from edgewise_agent.actions import Actions
@@ -35,7 +36,14 @@ from edgewise_agent.facts import Fact, device_facts, rss
 from edgewise_agent.identity import Identity, verifier
 from edgewise_agent.reconcile import reconcile
 from edgewise_agent.report import build
-from edgewise_agent.serving.channel import FromChild, Listening, LoadFailed, SampleTaken, WindowClosed
+from edgewise_agent.serving.channel import (
+    ExperimentClosed,
+    FromChild,
+    Listening,
+    LoadFailed,
+    SampleTaken,
+    WindowClosed,
+)
 from edgewise_agent.serving.children import Children
 from edgewise_agent.serving.options import Options
 from edgewise_agent.serving.process import ServeProcess
@@ -45,12 +53,13 @@ from edgewise_agent.store.installs import Installs
 from edgewise_agent.transfer import Transfer
 from edgewise_agent.trust import TrustState
 from edgewise_agent.windows.consent import SampleKeeper
-from edgewise_agent.windows.message import window_message
+from edgewise_agent.windows.message import experiment_message, window_message
 from edgewise_agent.windows.spool import Spool
 
 log = logging.getLogger(__name__)
 
 MAX_EVENTS = 1024
+STREAMS = (STREAM_WINDOWS, STREAM_EXPERIMENT, STREAM_SAMPLES)
 TICK_S = 0.25
 FACTS_S = 30.0
 REPORT_S = 1.0
@@ -83,11 +92,11 @@ class Agent:
         self.events: queue.Queue[Event] = queue.Queue(MAX_EVENTS)
         self._url = f"http://127.0.0.1:{listeners[0].getsockname()[1]}"
         blobs = BlobStore(disk, data / "blobs" / "sha256")
-        self._spools = {s: Spool(disk, data / "spool" / s, self._epoch) for s in (STREAM_WINDOWS, STREAM_SAMPLES)}
+        self._spools = {s: Spool(disk, data / "spool" / s, self._epoch) for s in STREAMS}
         self._samples = SampleKeeper(disk, data, identity.device, self._spools[STREAM_SAMPLES])
         self._samples.refresh()
         installs = Installs(disk, data / "duties.json", blobs)
-        children = Children(blobs.folder, listeners, self._child_said, options)
+        children = Children(blobs.folder, listeners, self._child_said, options, identity.device)
         self._actions = Actions(identity, blobs, installs, children, self._publish_progress, self._sampling)
         self._verify = verifier(identity.keys)
         self._load_trust()
@@ -197,7 +206,9 @@ class Agent:
             case Listening() if found is not None:
                 self._listening(process)
             case WindowClosed():
-                self._window(message)
+                self._window(STREAM_WINDOWS, window_message(self._identity.device, message))
+            case ExperimentClosed():
+                self._window(STREAM_EXPERIMENT, experiment_message(self._identity.device, message))
             case SampleTaken():
                 self._samples.take(message, self._sample_request(message.model), now)
 
@@ -213,9 +224,9 @@ class Agent:
         self._disk.replace(self._data / "run.json", msgspec.json.encode(line))
         self._announce(line)
 
-    def _window(self, closed: WindowClosed) -> None:
+    def _window(self, stream: str, build_message: Callable[[int, int], bytes]) -> None:
         try:
-            self._spools[STREAM_WINDOWS].add(window_message(self._identity.device, closed))
+            self._spools[stream].add(build_message)
         except EdgewiseError as error:
             self._lost += 1
             log.error("a window is lost: %s", error)
@@ -341,7 +352,11 @@ class Agent:
     def _send(self, now: float) -> None:
         if not self._connection.connected:
             return
-        topic_of = {STREAM_WINDOWS: topics.windows, STREAM_SAMPLES: topics.sample}
+        topic_of = {
+            STREAM_WINDOWS: topics.windows,
+            STREAM_EXPERIMENT: topics.windows,
+            STREAM_SAMPLES: topics.sample,
+        }
         for stream, spool in self._spools.items():
             topic = topic_of[stream](self._identity.tenant, self._identity.device, stream)
             while (message := spool.next(now)) is not None and self._connection.publish(topic, message.data):

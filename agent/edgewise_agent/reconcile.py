@@ -4,6 +4,9 @@ Rules that hold here:
 - what must serve is the duties file's word; a serve child for it is started before anything else is considered;
 - a new bundle first runs in a second serve child (the candidate), takes over when that one is ready, and one bundle
   changes at a time, so that a candidate that dies names its cause;
+- an install beside an active one (shadow, candidate) is added only while every active one is confirmed and is the one
+  wished for: no trial is judged by a child that runs one. After a crash the actives start alone; an install that was
+  added ``MAX_STARTS`` times without a steady child is given up;
 - an action that changes the duties file is the last of its list: the next is decided on what it left;
 - without a desired state in force (none, not yet, no longer) nothing new begins; what serves goes on, and a trial ends.
 
@@ -17,10 +20,12 @@ from dataclasses import dataclass, field
 
 from edgewise.wire.control import Desired, DesiredModel, Duty
 from edgewise_agent import trial
+from edgewise_agent.places import beside, model_of, place
+from edgewise_agent.serving.routing.choose import needed
 from edgewise_agent.store.installs import Duties, Install
 
 Bundles = Mapping[str, str]
-"""Model -> bundle."""
+"""Place (see ``places``) -> bundle."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +50,7 @@ class Start:
 
 @dataclass(frozen=True)
 class Prepare:
-    """Start a candidate; ``model`` is what changes in it (None: only fewer models)."""
+    """Start a candidate; ``model``: the place that changes in it (None: only fewer places)."""
 
     bundles: Bundles
     model: str | None
@@ -58,7 +63,7 @@ class Abandon:
 
 @dataclass(frozen=True)
 class TakeOver:
-    """The candidate is ready: the duties file, then the traffic. ``install`` is what becomes active."""
+    """The candidate is ready: the duties file, then the traffic. ``install`` is what becomes active (None: nothing)."""
 
     model: str | None
     install: Install | None
@@ -82,10 +87,17 @@ class GoBack:
 
 @dataclass(frozen=True)
 class GiveUp:
-    """A bundle that was started too often and never became ready is not started again."""
+    """A bundle that was started too often and never became ready, or steady, is not started again."""
 
     model: str
     bundle: str
+
+
+@dataclass(frozen=True)
+class Forgive:
+    """Installs beside the active ones have served for long: their starts are forgotten."""
+
+    bundles: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -95,7 +107,7 @@ class Drop:
     model: str
 
 
-Action = Fetch | StopFetch | Start | Prepare | Abandon | TakeOver | Confirm | GoBack | GiveUp | Drop
+Action = Fetch | StopFetch | Start | Prepare | Abandon | TakeOver | Confirm | GoBack | GiveUp | Forgive | Drop
 
 
 @dataclass(frozen=True)
@@ -140,6 +152,10 @@ def reconcile(desired: Desired | None, observed: Observed, now: float) -> list[A
         for model in sorted(duties.models):
             if model not in wishes or "active" not in wishes[model].duties:
                 return [Drop(model)]
+    if serving is not None and serving.served_since is not None and now - serving.served_since >= trial.STEADY_S:
+        steady = sorted({b for at, b in serving.bundles.items() if beside(at) and duties.attempts.get(b)})
+        if steady:
+            return [Forgive(tuple(steady))]
 
     actions = _fetch(desired, wishes, observed)
     if serving is None and now >= observed.restart_at:
@@ -172,11 +188,29 @@ def _wanted(desired: Desired | None, wishes: Mapping[str, DesiredModel], observe
     }
 
 
+def _beside(desired: Desired | None, wishes: Mapping[str, DesiredModel], observed: Observed) -> dict[str, Duty]:
+    """Place -> duty that is wished for beside an active install, can be carried out, and has not failed in this
+    generation. None while any model is on trial."""
+    active = observed.duties.active()
+    if desired is None or not all(duty.confirmed for duty in observed.duties.models.values()):
+        return {}
+    found: dict[str, Duty] = {}
+    for model, wish in sorted(wishes.items()):
+        role = needed(wish.policy)
+        duty = wish.duties.get(role) if role is not None else None
+        settled = "active" in wish.duties and wish.duties["active"].bundle == active.get(model)
+        if role is None or duty is None or not settled:
+            continue
+        if not observed.duties.failed(model, duty.bundle, desired.generation):
+            found[place(model, role)] = duty
+    return found
+
+
 def _fetch(desired: Desired | None, wishes: Mapping[str, DesiredModel], observed: Observed) -> list[Action]:
     """One bundle at a time, in the order of the models' names."""
     missing = {
-        duty.bundle: Fetch(model, duty)
-        for model, duty in _wanted(desired, wishes, observed).items()
+        duty.bundle: Fetch(model_of(at), duty)
+        for at, duty in (_wanted(desired, wishes, observed) | _beside(desired, wishes, observed)).items()
         if duty.bundle not in observed.whole
     }
     if observed.fetching in missing:
@@ -198,6 +232,14 @@ def _change(
     model = min(changes, default=None)
     target = base if model is None else {**base, model: changes[model].bundle}
     runs = serving.bundles if serving is not None else base
+    if model is None and serving is not None:
+        extra = {at: d.bundle for at, d in _beside(desired, wishes, observed).items() if d.bundle in observed.whole}
+        if desired is None or not observed.in_force:  # what serves goes on
+            extra = {at: bundle for at, bundle in runs.items() if beside(at)}
+        target = base | {at: bundle for at, bundle in extra.items() if runs.get(at) == bundle}
+        added = min((at for at in extra if at not in target), default=None)
+        if added is not None and serving.served_since is not None:
+            model, target = added, {**target, added: extra[added]}
     repaired = serving is not None and any(base.get(m) in observed.whole for m in serving.repairable)
     if target == runs and not repaired:
         return [Abandon()] if candidate is not None else []
@@ -205,9 +247,9 @@ def _change(
         return [Abandon()]
     if candidate is None:
         if model is not None and observed.duties.attempts.get(target[model], 0) >= trial.MAX_STARTS:
-            return [GiveUp(model, target[model])]
+            return [GiveUp(model_of(model), target[model])]
         return [Prepare(target, model)] if model is not None or now >= observed.restart_at else []
     if not candidate.ready:
         return []
-    duty = changes[model] if model is not None else None
+    duty = changes.get(model) if model is not None else None
     return [TakeOver(model, Install(bundle=duty.bundle, version=duty.version, release=duty.release) if duty else None)]

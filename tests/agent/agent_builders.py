@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import io
 import json
 import os
@@ -34,6 +35,7 @@ from edgewise.wire.blocks import BLOCK_SIZE, CASTING, Block, BlockRequest, Delta
 from edgewise.wire.codec import decode_json, decode_msgpack, encode_json, encode_msgpack
 from edgewise.wire.control import Desired, DesiredModel, Duty, Presence, Progress, Reported, SampleRequest
 from edgewise.wire.enrollment import SigningKey
+from edgewise.wire.experiment import STREAM_EXPERIMENT, Experiment, Sums, merge
 from edgewise.wire.windows import STREAM_SAMPLES, STREAM_WINDOWS, Ack, Samples, Window
 from edgewise_agent import identity as identities
 from edgewise_agent.store.disk import Disk
@@ -330,6 +332,7 @@ class MiniHub:
     blobs: dict[str, bytes] = field(default_factory=dict)
     windows: list[Window] = field(default_factory=list)
     samples: list[Samples] = field(default_factory=list)
+    experiments: dict[tuple[int, int], Experiment] = field(default_factory=dict)
     progress: list[Progress] = field(default_factory=list)
     presence: list[Presence] = field(default_factory=list)
     reported: Reported | None = None
@@ -385,6 +388,9 @@ class MiniHub:
         elif topic.kind == "presence":
             self.presence.append(decode_json(payload, Presence))
         elif topic.kind == "windows":
+            if topic.rest == STREAM_EXPERIMENT:
+                self._experiment(decode_msgpack(payload, Experiment))
+                return
             window = decode_msgpack(payload, Window)
             self.windows.append(window)
             if self.acking:
@@ -394,6 +400,16 @@ class MiniHub:
             self.samples.append(samples)
             if self.acking:
                 self.ack(STREAM_SAMPLES, samples.epoch, samples.last)
+
+    def _experiment(self, message: Experiment) -> None:
+        self.experiments[message.epoch, message.first] = message
+        if self.acking:
+            self.ack(STREAM_EXPERIMENT, message.epoch, message.last)
+
+    def sums(self, experiment: str) -> Sums:
+        """Everything that was reported of an experiment."""
+        found = [message.sums for message in list(self.experiments.values()) if message.experiment == experiment]
+        return functools.reduce(merge, found, Sums())
 
     def offer(self, base: str, target: str, delta: bytes) -> None:
         """Have a delta."""

@@ -10,7 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgewise.wire.control import Desired, DesiredModel, Duty, Failure
+from edgewise.wire.experiment import AB
 from edgewise_agent import trial
+from edgewise_agent.places import place
 from edgewise_agent.reconcile import (
     Abandon,
     Action,
@@ -18,6 +20,7 @@ from edgewise_agent.reconcile import (
     Confirm,
     Drop,
     Fetch,
+    Forgive,
     GiveUp,
     GoBack,
     Observed,
@@ -247,6 +250,85 @@ TABLE: dict[str, tuple[Desired | None, dict[str, Any], list[Action]]] = {
         desired(),
         {"duties": confirmed(OLD), "whole": BOTH, "restart_at": 99.0},
         [Prepare({M: NEW}, M)],
+    ),
+}
+
+
+def ab(active: str = OLD, **models: str) -> Desired:
+    """An A/B of ``active`` and OTHER."""
+    wish = desired(active, **models)
+    model = DesiredModel(duties={"active": duty(active), "candidate": duty(OTHER)}, policy=AB(experiment="x"))
+    return msgspec.structs.replace(wish, models={**wish.models, M: model})
+
+
+AT = place(M, "candidate")
+ALL = frozenset({OLD, NEW, OTHER})
+BOTH_ARMS = Child({M: OLD, AT: OTHER}, True, 0.0)
+
+TABLE |= {
+    "a candidate is fetched": (
+        ab(),
+        {"duties": confirmed(OLD), "serving": serving(OLD), "whole": BOTH},
+        [Fetch(M, duty(OTHER))],
+    ),
+    "a candidate is prepared beside the active one": (
+        ab(),
+        {"duties": confirmed(OLD), "serving": serving(OLD), "whole": ALL},
+        [Prepare({M: OLD, AT: OTHER}, AT)],
+    ),
+    "taking a candidate in switches no duty": (
+        ab(),
+        {
+            "duties": confirmed(OLD),
+            "serving": serving(OLD),
+            "whole": ALL,
+            "candidate": Child({M: OLD, AT: OTHER}, True),
+        },
+        [TakeOver(AT, None)],
+    ),
+    "with both arms it is at rest": (ab(), {"duties": confirmed(OLD), "serving": BOTH_ARMS, "whole": ALL}, []),
+    "a trial runs without a candidate": (
+        ab(NEW),
+        {"duties": on_trial(NEW), "serving": serving(NEW), "whole": ALL},
+        [],
+    ),
+    "a new active one comes first, alone": (
+        ab(NEW),
+        {"duties": confirmed(OLD), "serving": BOTH_ARMS, "whole": ALL},
+        [Prepare({M: NEW}, M)],
+    ),
+    "after a crash the active one starts alone": (
+        ab(),
+        {"duties": confirmed(OLD), "whole": ALL},
+        [Start({M: OLD})],
+    ),
+    "a candidate that was started too often is given up": (
+        ab(),
+        {
+            "duties": msgspec.structs.replace(confirmed(OLD), attempts={OTHER: trial.MAX_STARTS}),
+            "serving": serving(OLD),
+            "whole": ALL,
+        },
+        [GiveUp(M, OTHER)],
+    ),
+    "a steady candidate's starts are forgiven": (
+        ab(),
+        {
+            "duties": msgspec.structs.replace(confirmed(OLD), attempts={OTHER: 2}),
+            "serving": Child({M: OLD, AT: OTHER}, True, 10.0 - trial.STEADY_S),
+            "whole": ALL,
+        },
+        [Forgive((OTHER,))],
+    ),
+    "an experiment that is over leaves": (
+        desired(OLD),
+        {"duties": confirmed(OLD), "serving": BOTH_ARMS, "whole": ALL},
+        [Prepare({M: OLD}, None)],
+    ),
+    "out of force an experiment goes on": (
+        ab(),
+        {"duties": confirmed(OLD), "serving": BOTH_ARMS, "whole": ALL, "in_force": False},
+        [],
     ),
 }
 

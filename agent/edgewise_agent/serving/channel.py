@@ -13,6 +13,7 @@ from typing import TypeVar
 import msgspec
 
 from edgewise.errors import EdgewiseError
+from edgewise.wire.experiment import Policy, Sums
 from edgewise.wire.windows import Counters, Sample
 from edgewise_agent.serving.options import Options
 
@@ -26,18 +27,23 @@ class ChannelError(EdgewiseError):
 
 
 class ServeModel(msgspec.Struct, frozen=True, kw_only=True):
-    """One model to serve. ``sampling``: keep inputs until their label comes?"""
+    """One model to serve. ``sampling``: keep inputs until their label comes? ``others``: role -> bundle that runs
+    beside the active one, to which ``policy`` gives requests."""
 
     model: str
     bundle: str
     window_s: float
     sampling: bool = False
+    policy: Policy | None = None
+    others: dict[str, str] = {}
 
 
 class Load(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """Supervisor -> child, first: load these and run their smoke inference. ``blobs``: the blob folder."""
+    """Supervisor -> child, first: load these and run their smoke inference. ``blobs``: the blob folder;
+    ``device``: our name, for draws by it."""
 
     blobs: str
+    device: str = ""
     models: list[ServeModel]
     options: Options = Options()
 
@@ -60,12 +66,13 @@ ToChild = Load | Serve | Configure | Drain
 
 
 class LoadFailed(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """Child -> supervisor: one model cannot be served; the others still can."""
+    """Child -> supervisor: one install cannot be served; the others still can."""
 
     model: str
     bundle: str
     code: str
     reason: str
+    role: str = "active"
 
 
 class Ready(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -97,6 +104,18 @@ class WindowClosed(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     sketches: dict[str, bytes]
 
 
+class ExperimentClosed(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Child -> supervisor: one window of an experiment; the supervisor gives it its identity."""
+
+    model: str
+    experiment: str
+    kind: str
+    versions: dict[str, int]
+    start: float
+    duration: float
+    sums: Sums
+
+
 class SampleTaken(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """Child -> supervisor: an input whose label came. Whether it may leave is the supervisor's word."""
 
@@ -108,7 +127,7 @@ class SampleTaken(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     sample: Sample
 
 
-FromChild = LoadFailed | Ready | Listening | Heartbeat | WindowClosed | SampleTaken
+FromChild = LoadFailed | Ready | Listening | Heartbeat | WindowClosed | ExperimentClosed | SampleTaken
 
 T = TypeVar("T")
 

@@ -38,9 +38,11 @@ from edgewise_agent.serving.channel import (
     ToChild,
 )
 from edgewise_agent.serving.inference import Busy, ServedModel
-from edgewise_agent.serving.model import ModelFailure, batching, open_model
+from edgewise_agent.serving.model import Model, ModelFailure, batching, open_model
 from edgewise_agent.serving.oip.api import Api
 from edgewise_agent.serving.options import Options
+from edgewise_agent.serving.routing.choose import needed
+from edgewise_agent.serving.routing.router import CannotShare, Router, check_same
 from edgewise_agent.serving.server import Server
 from edgewise_agent.windows.collector import Collector
 
@@ -62,6 +64,8 @@ class Child:
         self._channel, self._listeners, self._options = channel, listeners, Options()
         self._busy = Busy()
         self._models: dict[str, ServedModel] = {}
+        self._others: dict[tuple[str, str], ServedModel] = {}
+        self._routers: dict[str, Router] = {}
         self._server: Server | None = None
         self._outbox: queue.Queue[FromChild | None] = queue.Queue(_OUTBOX)
         self._commands: asyncio.Queue[ToChild] = asyncio.Queue()
@@ -86,14 +90,14 @@ class Child:
         if self._server is not None:
             await loop.run_in_executor(None, self._server.drain, DRAIN_S)
         ticking.cancel()
-        for served in self._models.values():
-            self._report(served, last=True)
+        for name in self._models:
+            self._report(name, last=True)
         self._outbox.put(None)
         await loop.run_in_executor(None, writer.join)
 
     def _load(self, load: Load) -> None:
         """Open the models, one after another; on a thread, so that the heartbeat goes on."""
-        self._options = load.options
+        self._options, self._device = load.options, load.device
         runtimes: set[str] = set()
         for wish in load.models:
             try:
@@ -102,20 +106,63 @@ class Child:
             except ModelFailure as error:
                 self._say(LoadFailed(model=wish.model, bundle=wish.bundle, code=error.code, reason=str(error)[:1000]))
                 continue
-            collector = Collector(
-                model=model.manifest.model,
-                version=model.manifest.version,
-                bundle=model.bundle,
-                spec=model.spec,
-                spec_digest=model.spec_digest,
-                projection=model.projection,
-                window_s=wish.window_s,
-                now=time.monotonic(),
-                clock=time.time(),
-            )
             runtimes.add(model.runtime.version)
-            self._models[wish.model] = ServedModel(model, collector, self._busy, wish.sampling, self._options.quality)
+            self._models[wish.model] = self._serving(model, wish, self._busy)
+            self._load_others(wish, Path(load.blobs))
+            self._route(wish)
         self._say(Ready(runtimes=sorted(runtimes)))
+
+    def _load_others(self, wish: ServeModel, blobs: Path) -> None:
+        """Open what runs beside a model. One that fails is told of, and costs the model nothing."""
+        active = self._models[wish.model]
+        for role, bundle in sorted(wish.others.items()):
+            try:
+                with self._busy:
+                    model = batching(open_model(bundle, blobs), self._options)
+                check_same(active.model.manifest, model.manifest)
+            except (ModelFailure, CannotShare) as error:
+                failed = LoadFailed(
+                    model=wish.model, bundle=bundle, code=error.code, reason=str(error)[:1000], role=role
+                )
+                self._say(failed)
+                continue
+            # a shadow that hangs must not silence the heartbeat
+            self._others[wish.model, role] = self._serving(model, wish, Busy() if role == "shadow" else self._busy)
+
+    def _serving(self, model: Model, wish: ServeModel, busy: Busy) -> ServedModel:
+        collector = Collector(
+            model=model.manifest.model,
+            version=model.manifest.version,
+            bundle=model.bundle,
+            spec=model.spec,
+            spec_digest=model.spec_digest,
+            projection=model.projection,
+            window_s=wish.window_s,
+            now=time.monotonic(),
+            clock=time.time(),
+        )
+        return ServedModel(model, collector, busy, wish.sampling, self._options.quality)
+
+    def _route(self, wish: ServeModel) -> None:
+        """Share the requests as the policy says, where what it needs is here; another experiment counts anew."""
+        served, router, role = self._models[wish.model], self._routers.get(wish.model), needed(wish.policy)
+        other = self._others.get((wish.model, role)) if role is not None else None
+        if router is not None and wish.policy is not None and other is not None and router.same(wish.policy):
+            router.configure(wish.policy)
+            return
+        served.route = None
+        if router is not None:
+            del self._routers[wish.model]
+            self._close(router, served)
+        if role is not None and wish.policy is not None and other is not None:
+            served.route = self._routers[wish.model] = Router(served, other, role, wish.policy, self._device)
+
+    def _close(self, router: Router, served: ServedModel) -> None:
+        """Report an experiment's last window."""
+        router.close()
+        closed = router.poll(time.monotonic(), time.time(), served.collector.window_s, last=True)
+        if closed is not None:
+            self._say(closed)
 
     def _serve(self) -> None:
         running = self._options.running * max(1, len(self._models))
@@ -129,23 +176,28 @@ class Child:
             served = self._models.get(wish.model)
             if served is not None and served.model.bundle == wish.bundle:
                 served.configure(wish.window_s, wish.sampling)
+                self._route(wish)
 
     async def _tick(self) -> None:
         """Close windows that are over; say that we live."""
         next_beat = 0.0
         while True:
             now = time.monotonic()
-            for served in list(self._models.values()):
-                self._report(served)
+            for name in list(self._models):
+                self._report(name)
             if now >= next_beat and self._busy.longest(now) < MAX_INFERENCE_S:
                 next_beat = now + HEARTBEAT_S
                 self._say(Heartbeat(rss=rss()))
             await asyncio.sleep(_TICK_S)
 
-    def _report(self, served: ServedModel, *, last: bool = False) -> None:
-        window = served.collector.poll(time.monotonic(), time.time(), last=last)
+    def _report(self, name: str, *, last: bool = False) -> None:
+        served, router, now, clock = self._models[name], self._routers.get(name), time.monotonic(), time.time()
+        window = served.collector.poll(now, clock, last=last)
         if window is not None:
             self._say(window)
+        closed = router.poll(now, clock, served.collector.window_s, last=last) if router is not None else None
+        if closed is not None:
+            self._say(closed)
 
     def _say(self, message: FromChild) -> None:
         """Queue a message for the supervisor; from any thread."""

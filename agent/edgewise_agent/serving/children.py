@@ -37,7 +37,7 @@ class Running:
     started: bool = False
     """Has it said anything yet?"""
     changes: str | None = None
-    """The model whose bundle is new in this child."""
+    """The place whose bundle is new in this child."""
     ready: bool = False
     served_since: float | None = None
     leave_by: float | None = None
@@ -54,9 +54,15 @@ class Children:
     """Starts them, knows each one's role, and hands the traffic over."""
 
     def __init__(
-        self, blobs: Path, listeners: Sequence[socket.socket], said: Said, options: Options | None = None
+        self,
+        blobs: Path,
+        listeners: Sequence[socket.socket],
+        said: Said,
+        options: Options | None = None,
+        device: str = "",
     ) -> None:
-        self._blobs, self._listeners, self._said = blobs, listeners, said
+        """``device``: our name."""
+        self._blobs, self._listeners, self._said, self._device = blobs, listeners, said, device
         self._options = options or Options()
         self.serving: Running | None = None
         self.candidate: Running | None = None
@@ -147,7 +153,7 @@ class Children:
             self._leave(child, now)
 
     def _spawn(self, models: list[ServeModel], now: float) -> Running:
-        load = Load(blobs=str(self._blobs), models=models, options=self._options)
+        load = Load(blobs=str(self._blobs), device=self._device, models=models, options=self._options)
         process = ServeProcess(load, self._listeners, self._said)
         return Running(process, heard_at=now)
 

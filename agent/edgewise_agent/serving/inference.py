@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 
@@ -70,8 +71,23 @@ class Busy:
             return max((now - since for since in self._since.values()), default=0.0)
 
 
+class Route(Protocol):
+    """Who shares a model's requests: ``routing.router.Router``."""
+
+    def answer(self, request: Request) -> Answer:
+        """By one install or another."""
+
+    def label(self, item: str, label: int) -> bool:
+        """False for an item that it did not see."""
+
+
 class ServedModel:
-    """A model that takes requests: its collector and its last requests with it."""
+    """A model that takes requests: its collector and its last requests with it.
+
+    ``route``: while there is an experiment, what shares the requests between this install and another.
+    """
+
+    route: Route | None = None
 
     def __init__(
         self, model: Model, collector: Collector, busy: Busy, sampling: bool, policy: Quality | None = None
@@ -81,7 +97,12 @@ class ServedModel:
         self._requests, self._busy = Requests(), busy
 
     def answer(self, request: Request) -> Answer:
-        """Answer one request. Raises InputRefused or InferenceFailed; both are counted."""
+        """Answer one request, by this install or by one beside it. Raises InputRefused or InferenceFailed."""
+        route = self.route
+        return self.answer_alone(request) if route is None else route.answer(request)
+
+    def answer_alone(self, request: Request) -> Answer:
+        """Answer one request by this install. Raises InputRefused or InferenceFailed; both are counted."""
         started = time.perf_counter()
         checked = self._check(request.inputs)
         outputs = self._run(checked.inputs, checked.items)
@@ -128,9 +149,10 @@ class ServedModel:
 
     def label(self, request: str, label: int, sampled: Callable[[SampleTaken], None]) -> bool:
         """A label came: count it, and give the sample away if its input was kept. False for an unknown id."""
+        shared = self.route is not None and self.route.label(request, label)
         found = self._requests.label(request)
         if found is None:
-            return False
+            return shared
         answered, data = found
         if answered.labelled:
             return True

@@ -34,7 +34,7 @@ class StartFailed(EdgewiseError):
 
 
 class ServeProcess:
-    """One serve child. ``bundles``: model -> bundle that it was started for.
+    """One serve child. ``bundles``: place -> bundle that it was started for.
 
     Raises StartFailed. ``said`` is called on a thread with each message, and last with None when the child is gone.
     """
@@ -46,6 +46,7 @@ class ServeProcess:
         said: Callable[[ServeProcess, FromChild | None], None],
     ) -> None:
         self.bundles = {model.model: model.bundle for model in load.models}
+        self.bundles |= {f"{model.model}/{role}": b for model in load.models for role, b in model.others.items()}
         self._tail: deque[str] = deque(maxlen=_TAIL_LINES)
         ours, theirs = socket.socketpair()
         with theirs:

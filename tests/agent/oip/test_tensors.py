@@ -79,6 +79,7 @@ BAD_BINARY: list[tuple[str, list[int], bytes, str]] = [
     ("FP32", [2**31, 2**31, 2**31, 2**31], b"", "fewer than"),
     ("FP32", [2**32, 2**32], b"", "fewer than"),
     ("UINT8", [2**30, 4], b"", "fewer than"),
+    ("UINT8", [2**31 - 1, 0, 2**31 - 1], b"", "fewer than"),
     ("UINT8", [1] * 9, b"1", "8 axes"),
     ("BOOL", [2], b"\x00\x02", "0 or 1"),
     ("BYTES", [2], b"\x01\x00\x00\x00a", "BYTES"),

@@ -51,10 +51,9 @@ def count(name: str, shape: Sequence[int]) -> int:
     """How many values a shape holds. Raises BadTensor."""
     if len(shape) > MAX_AXES or any(size < 0 for size in shape):
         raise BadTensor(f"{name}: expected a shape of at most {MAX_AXES} axes, none negative, got {list(shape)[:16]}")
-    values = math.prod(shape)
-    if values >= MAX_VALUES:
+    if math.prod(size or 1 for size in shape) >= MAX_VALUES:  # an axis of 0 excuses no other: NumPy multiplies them
         raise BadTensor(f"{name}: expected fewer than {MAX_VALUES} values, got a shape of {list(shape)}")
-    return values
+    return math.prod(shape)
 
 
 def from_json(name: str, datatype: str, shape: Sequence[int], data: list[Any], *, floats: bool = False) -> Array:

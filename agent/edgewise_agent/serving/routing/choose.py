@@ -9,9 +9,20 @@ from __future__ import annotations
 
 from typing import Literal
 
+from edgewise.wire.control import Role
 from edgewise.wire.experiment import AB, CanaryRequests, Policy, Shadow, draw
 
 Answering = Literal["active", "candidate"]
+
+
+def needed(policy: Policy | None) -> Role | None:
+    """Which install a policy needs beside the active one; None where this agent carries out no such policy."""
+    match policy:
+        case AB() | CanaryRequests():
+            return "candidate"
+        case Shadow():
+            return "shadow"
+    return None
 
 
 def choose(policy: Policy | None, *, request: str, key: str | None, device: str) -> Answering:
