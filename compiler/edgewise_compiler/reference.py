@@ -33,6 +33,9 @@ SIGMA_ITEMS = 1000
 QUANTILES = np.arange(1, 10) / 10
 MAX_CLASSES = 1000
 SMOKE_ITEMS = 4
+MAX_FEATURES = 256
+MARGIN = 0.25
+"""Of a feature's range, on each side of it."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +98,23 @@ def make_reference(answers: Answers, data: Data, ranks: dict[str, int], *, batch
 
 def _bounds(items: Array) -> Bounds:
     finite = items[np.isfinite(items)] if items.dtype.kind == "f" else items
-    return Bounds(low=float(finite.min()), high=float(finite.max())) if finite.size else Bounds(low=0.0, high=0.0)
+    if not finite.size:
+        return Bounds(low=0.0, high=0.0)
+    low, high = float(finite.min()), float(finite.max())
+    return Bounds(low=low, high=high, features=_of_features(items, low, high))
+
+
+def _of_features(items: Array, low: float, high: float) -> list[tuple[float, float]]:
+    """Of floats [n, features], each feature's range, wider by ``MARGIN``; none of anything else. Many features are
+    outside the bare range of some other items by chance; what is meant to be found is another unit, or another column.
+    """
+    if items.ndim != 2 or items.dtype.kind != "f" or not 0 < items.shape[1] <= MAX_FEATURES:
+        return []
+    columns = [column[np.isfinite(column)] for column in items.astype(np.float64).T]
+    ranges = [(float(one.min()), float(one.max())) if one.size else (low, high) for one in columns]
+    least = 0.1 * (high - low)  # of the whole input's range: a feature that never changed may
+    margins = [MARGIN * max(above - below, least) for below, above in ranges]
+    return [(below - margin, above + margin) for (below, above), margin in zip(ranges, margins, strict=True)]
 
 
 def median_distance(embeddings: npt.NDArray[np.float32], seed: int) -> float:

@@ -55,10 +55,12 @@ class Blob(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Bounds(msgspec.Struct, frozen=True, kw_only=True):
-    """Range of an input over the reference, for the quality check."""
+    """Range of an input over the reference, for the quality check. ``features``: of an input [-1, n] with few enough,
+    (low, high) of each; else none."""
 
     low: float
     high: float
+    features: Annotated[list[tuple[float, float]], msgspec.Meta(max_length=256)] = []
 
 
 class Manifest(Message, frozen=True, kw_only=True):

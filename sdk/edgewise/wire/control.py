@@ -8,6 +8,7 @@ import msgspec
 
 from edgewise.wire.codec import Count, Digest, Message, Name, Text
 from edgewise.wire.experiment import Policy
+from edgewise.wire.quality import Quality
 
 Role = Literal["active", "shadow", "candidate"]
 """A duty's kind. ``shadow`` runs after the answer is out; ``candidate`` is the other arm of an A/B, of a canary by
@@ -37,6 +38,7 @@ class DesiredModel(msgspec.Struct, frozen=True, kw_only=True):
     duties: Annotated[dict[Role, Duty], msgspec.Meta(max_length=3)]
     policy: Policy | None = None
     """How requests are shared between the duties; None: ``active`` answers all of them."""
+    quality: Quality = Quality()
     floor: Count = 0
     window_s: Annotated[float, msgspec.Meta(gt=0, le=86400)] = 60.0
     trial_s: Annotated[float, msgspec.Meta(ge=0, le=86400)] = 30.0

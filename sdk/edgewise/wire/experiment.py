@@ -59,20 +59,21 @@ class CanaryRequests(_Policy, frozen=True, kw_only=True, tag="canary-requests"):
 
 class Interleave(_Policy, frozen=True, kw_only=True, tag="interleave"):
     """Team-draft interleaving of the rankings that ``active`` and ``candidate`` give in ``output``: scores [1, items]
-    or [items] of one request."""
+    or [items] of one request, floats, at most 1024 items. The answer has scores that rank as drafted."""
 
     output: Name
 
 
 class Escalate(_Policy, frozen=True, kw_only=True, tag="escalate"):
     """Where the largest softmax probability is below ``threshold``, a server's OIP endpoint is asked. ``url``: up to
-    ``/v2``, https unless it is this machine. The local answer stands where the server fails or the budget is spent."""
+    ``/v2``, https unless it is this machine, and a host that the device's owner allows. The local answer stands where
+    the server fails or the budget is spent: ``bytes_per_day``, sent and received, by UTC days."""
 
     threshold: Share
     url: Annotated[str, msgspec.Meta(max_length=512, pattern=r"^https?://[^\s@]+\Z")]
     model: Name
     timeout_s: Annotated[float, msgspec.Meta(gt=0, le=30)] = 1.0
-    bytes_per_hour: Count = 1024 * 1024
+    bytes_per_day: Count = 16 * 1024 * 1024
 
 
 S = TypeVar("S", bound=msgspec.Struct)

@@ -23,7 +23,9 @@ class Counters(msgspec.Struct, frozen=True, kw_only=True):
 
     ``errors``: the runtime failed. ``refused``: the input did not fit the signature. ``nonfinite_inputs`` and
     ``nonfinite_outputs``: NaN or infinity. ``out_of_bounds``: outside the range of the reference.
-    ``labelled`` and ``correct``: feedback by request id. ``labelled_classes`` is left to the label sketch.
+    ``labelled`` and ``correct``: feedback by request id; a label that comes ``late``, when another install answers
+    already, counts in a window of the one that it is about. ``repeated`` and ``unknown``: labels of an item that has
+    one, and of no item that is remembered; they count nowhere else.
     """
 
     inferences: Count = 0
@@ -34,6 +36,17 @@ class Counters(msgspec.Struct, frozen=True, kw_only=True):
     out_of_bounds: Count = 0
     labelled: Count = 0
     correct: Count = 0
+    late: Count = 0
+    repeated: Count = 0
+    unknown: Count = 0
+
+
+Problem = Literal[
+    "out_of_bounds", "not_finite", "missing", "unknown_inputs", "dropped_inputs", "wrong_shape", "wrong_dtype"
+]
+"""What an input can have against it. The last three are changes of schema, and are refused."""
+Feature = Annotated[str, msgspec.Meta(min_length=1, max_length=72)]
+"""An input's name, or ``name[3]`` for a feature of it."""
 
 
 class Window(Message, frozen=True, kw_only=True):
@@ -56,6 +69,10 @@ class Window(Message, frozen=True, kw_only=True):
     """Digest of the sketch spec: windows of another spec are refused."""
     counters: Counters
     sketches: Annotated[dict[Name, SketchBytes], msgspec.Meta(max_length=32)]
+    quality: Annotated[
+        dict[Problem, Annotated[dict[Feature, Count], msgspec.Meta(max_length=16)]], msgspec.Meta(max_length=8)
+    ] = {}
+    """Of the features with the most items that have something against them: problem -> feature -> items."""
 
 
 class Sample(msgspec.Struct, frozen=True, kw_only=True):
