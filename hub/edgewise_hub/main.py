@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import uvicorn
 from fastapi import FastAPI
@@ -37,7 +37,7 @@ from edgewise_hub.fleet import desired, devices
 from edgewise_hub.hub import Hub
 from edgewise_hub.jobs.local import LocalExecutor
 from edgewise_hub.learning import runs, samples, triggers
-from edgewise_hub.monitoring import ingest, monitor
+from edgewise_hub.monitoring import ingest, monitor, retention, streams
 from edgewise_hub.mqtt import retained
 from edgewise_hub.mqtt.blocks import BlockSender
 from edgewise_hub.mqtt.connection import BrokerAddress, Connection
@@ -53,7 +53,7 @@ log = logging.getLogger(__name__)
 GRACE_S = 3
 
 Tick = Callable[[Hub, float], None]
-TICKS: tuple[Tick, ...] = (controller.tick, monitor.tick, triggers.tick, runs.tick, ingest.tick, desired.tick)
+TICKS: tuple[Tick, ...] = (controller.tick, monitor.tick, triggers.tick, runs.tick, retention.tick, desired.tick)
 
 
 class StartError(EdgewiseError):
@@ -103,9 +103,14 @@ def handlers(hub: Hub) -> dict[str, Handler]:
         "presence": devices.handle_presence,
         "reported": devices.handle_reported,
         "progress": devices.handle_progress,
-        "windows": ingest.make_handler(hub),
+        "windows": streams.make_handler(hub, streams_of(hub)),
         "sample": samples.make_handler(hub),
     }
+
+
+def streams_of(hub: Hub) -> list[streams.Stream[Any]]:
+    """What devices report by the number, below ``windows/``."""
+    return [ingest.stream(hub)]
 
 
 class Ticker:

@@ -14,8 +14,12 @@ REGISTRY = CollectorRegistry()
 REFUSED = Counter(
     "edgewise_refused_total", "Messages of devices that were not taken.", ["kind", "code"], registry=REGISTRY
 )
-WINDOWS = Counter("edgewise_windows_total", "Windows committed to the database.", registry=REGISTRY)
-WINDOW_BYTES = Counter("edgewise_window_bytes_total", "Bytes of those windows on the wire.", registry=REGISTRY)
+WINDOWS = Counter(
+    "edgewise_windows_total", "Windows committed to the database, by stream.", ["stream"], registry=REGISTRY
+)
+WINDOW_BYTES = Counter(
+    "edgewise_window_bytes_total", "Bytes of those windows on the wire.", ["stream"], registry=REGISTRY
+)
 BLOB_BYTES = Counter("edgewise_blob_bytes_total", "Bytes of blobs sent to devices.", registry=REGISTRY)
 CASTS = Counter("edgewise_casts_total", "Blobs sent once to many devices.", registry=REGISTRY)
 BROKER_DENIED = Counter(

@@ -1,4 +1,4 @@
-"""How far each device's stream is committed, and the acks that say so. Used for windows and for samples.
+"""How far each device's stream is committed, and the acks that say so. Used by ``streams`` and for samples.
 
 Rules that hold here:
 - a stream's numbers begin at 1 in each epoch; the ack is the highest number up to which *everything* was handled, so a

@@ -10,16 +10,25 @@ from sqlalchemy.orm import Mapped, mapped_column
 from edgewise_hub.database import Base, OfTenant
 
 
-class WindowRow(OfTenant, Base):
-    """One window as it came. ``sketches`` is MessagePack {name: bytes}; ``size`` the message's bytes on the wire."""
+class StreamRow(OfTenant):
+    """Mixin: one message of a stream as it came. Times are the device's (``wire.spans.Span``); ``size`` is the
+    message's bytes on the wire."""
 
-    __tablename__ = "windows"
     device_id: Mapped[str] = mapped_column(String(64), primary_key=True)
     epoch: Mapped[int] = mapped_column(primary_key=True)
     first: Mapped[int] = mapped_column(primary_key=True)
     last: Mapped[int]
     start: Mapped[float]
     duration: Mapped[float]
+    uncertainty: Mapped[float | None]
+    size: Mapped[int]
+    received_at: Mapped[float]
+
+
+class WindowRow(StreamRow, Base):
+    """One window. ``sketches`` is MessagePack {name: bytes}."""
+
+    __tablename__ = "windows"
     model: Mapped[str] = mapped_column(String(64))
     version: Mapped[int]
     bundle: Mapped[str] = mapped_column(String(64))
@@ -27,8 +36,6 @@ class WindowRow(OfTenant, Base):
     spec: Mapped[str] = mapped_column(String(64))
     counters: Mapped[dict[str, Any]]
     sketches: Mapped[bytes] = mapped_column(LargeBinary)
-    size: Mapped[int]
-    received_at: Mapped[float]
     __table_args__ = (
         Index("ix_windows_model", "tenant_id", "model", "version", "received_at"),
         Index("ix_windows_received_at", "tenant_id", "received_at"),

@@ -14,7 +14,8 @@ from typing import Annotated, ClassVar, Literal, TypeVar
 
 import msgspec
 
-from edgewise.wire.codec import Count, Message, Name
+from edgewise.wire.codec import Count, Name
+from edgewise.wire.spans import Span
 
 STREAM_EXPERIMENT = "experiment"
 
@@ -132,17 +133,10 @@ class Sums(msgspec.Struct, frozen=True, kw_only=True):
     ties: Count = 0
 
 
-class Experiment(Message, frozen=True, kw_only=True):
-    """One window of one experiment on one device; identity and times are those of ``wire.windows.Window``.
-    ``versions``: role -> version that had it."""
+class Experiment(Span, frozen=True, kw_only=True):
+    """One window of one experiment on one device. ``versions``: role -> version that had it."""
 
     bound: ClassVar[int] = 4096
-    device: Name
-    epoch: Count
-    first: Count
-    last: Count
-    start: float
-    duration: float
     model: Name
     experiment: Name
     kind: Name

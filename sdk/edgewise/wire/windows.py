@@ -1,8 +1,4 @@
-"""Windows (a span reported), samples, and the ack that alone trims a device's spool. MessagePack; ack is JSON.
-
-A window's identity is (device, stream, epoch, first..last). ``epoch`` names one life of the device's spool, and
-sequences rise by one within it; a device that lost its spool starts a new epoch, never reuses a number.
-"""
+"""Windows (a span reported), samples, and the ack that alone trims a device's spool. MessagePack; ack is JSON."""
 
 from __future__ import annotations
 
@@ -11,6 +7,7 @@ from typing import Annotated, ClassVar, Literal
 import msgspec
 
 from edgewise.wire.codec import Count, Digest, Message, Name
+from edgewise.wire.spans import Span
 
 STREAM_WINDOWS = "inference"
 STREAM_SAMPLES = "samples"
@@ -49,18 +46,10 @@ Feature = Annotated[str, msgspec.Meta(min_length=1, max_length=72)]
 """An input's name, or ``name[3]`` for a feature of it."""
 
 
-class Window(Message, frozen=True, kw_only=True):
+class Window(Span, frozen=True, kw_only=True):
     """One span of one install's duty, about 1 KB. Merges only with windows of the same (model, bundle, duty, spec)."""
 
     bound: ClassVar[int] = 16 * 1024
-    device: Name
-    epoch: Count
-    first: Count
-    last: Count
-    start: float
-    """Unix seconds at the window's start, by the device's clock."""
-    duration: float
-    """Seconds, by the device's monotonic clock."""
     model: Name
     version: Count
     bundle: Digest

@@ -19,7 +19,7 @@ from edgewise.wire.windows import Counters, Window
 from edgewise_hub.fleet import devices, groups
 from edgewise_hub.fleet.tables import DesiredState, Device
 from edgewise_hub.hub import Hub
-from edgewise_hub.monitoring import ingest
+from edgewise_hub.monitoring import ingest, streams
 from edgewise_hub.mqtt.inbox import Handler, Inbound, Outcome
 from edgewise_hub.registry import versions
 from edgewise_hub.registry.tables import Bundle
@@ -38,7 +38,7 @@ class Cameras:
     def __init__(self, hub: Hub, folder: Path, seed: int = 0) -> None:
         self.hub, self.folder, self.now = hub, folder, 1000.0
         self.random = np.random.default_rng(seed)
-        self.ingest: Handler = ingest.make_handler(hub)
+        self.ingest: Handler = streams.make_handler(hub, [ingest.stream(hub)])
         self._sequences: dict[str, itertools.count[int]] = {}
 
     def enroll(self, *names: str, group: str = "district-a", profile: str = PROFILE) -> None:

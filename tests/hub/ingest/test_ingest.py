@@ -11,7 +11,8 @@ from edgewise.sketch import WindowSketches
 from edgewise.wire.codec import decode_json, encode_msgpack
 from edgewise.wire.windows import Ack, Counters, Window
 from edgewise_hub.fleet.tables import Device
-from edgewise_hub.monitoring import ingest
+from edgewise_hub.monitoring import retention
+from edgewise_hub.monitoring.specs import Specs
 from edgewise_hub.monitoring.tables import StreamPosition, WindowRow
 from edgewise_hub.mqtt.inbox import Outcome
 
@@ -107,6 +108,8 @@ def test_a_refused_window_is_not_kept_and_does_not_hold_the_ack_back(cameras: Ca
     [
         {"duration": float("nan")},
         {"duration": -1.0},
+        {"uncertainty": -1.0},
+        {"uncertainty": float("nan")},
         {"start": float("inf")},
         {"counters": Counters(inferences=2**50)},
         {"counters": Counters(inferences=100, labelled=1, correct=2)},
@@ -115,6 +118,21 @@ def test_a_refused_window_is_not_kept_and_does_not_hold_the_ack_back(cameras: Ca
 def test_numbers_that_cannot_be_are_refused(cameras: Cameras, version: int, changes: dict[str, object]) -> None:
     outcome = cameras.send(cameras.window("cam-1", version, **changes))
     assert [refusal.code for refusal in outcome.refusals] == ["absurd"]
+
+
+def test_a_window_of_many_may_count_more(cameras: Cameras, version: int) -> None:
+    many = Counters(inferences=100, refused=15_000_000)
+    for last, refused in ((1, ["absurd"]), (3, [])):
+        outcome = cameras.send(cameras.window("cam-1", version, counters=many, first=last, last=last + last // 2))
+        assert [refusal.code for refusal in outcome.refusals] == refused
+
+
+def test_a_wrong_clock_is_no_reason_to_refuse_and_its_uncertainty_is_kept(cameras: Cameras, version: int) -> None:
+    outcome = cameras.send(cameras.window("cam-1", version, start=-5e9, uncertainty=6e9))
+    assert not outcome.refusals
+    with cameras.hub.database.read() as session:
+        row = session.scalars(select(WindowRow)).one()
+    assert (row.start, row.uncertainty) == (-5e9, 6e9)
 
 
 def test_another_models_version_or_profile_is_an_unknown_bundle(cameras: Cameras, version: int) -> None:
@@ -165,7 +183,7 @@ def test_pruning_forgets_windows_but_not_what_was_handled(cameras: Cameras, vers
     cameras.now += 100
     cameras.send(cameras.window("cam-1", version))
     with cameras.hub.database.write() as session:
-        assert ingest.prune(session, cameras.hub, cameras.now) == 1
+        assert retention.prune(session, cameras.hub, cameras.now) == 1
     outcome = cameras.send(old)
     assert acked(outcome) == {"cam-1": 2} and not outcome.refusals
     assert stored(cameras) == 1
@@ -177,16 +195,16 @@ def test_pruning_drops_only_silent_epochs_of_the_past(cameras: Cameras, version:
     cameras.now += 10
     cameras.send(cameras.window("cam-1", version, epoch=EPOCH + 1, first=1, last=1))
     with cameras.hub.database.write() as session:
-        ingest.prune(session, cameras.hub, cameras.now + 10)
+        retention.prune(session, cameras.hub, cameras.now + 10)
         kept = session.execute(select(StreamPosition.device_id, StreamPosition.epoch)).all()
     assert sorted(kept) == [("cam-1", EPOCH + 1), ("cam-2", EPOCH)]
 
 
 def test_the_ticker_prunes_what_is_older_than_the_retention(cameras: Cameras, version: int) -> None:
     cameras.send(cameras.window("cam-1", version))
-    ingest.tick(cameras.hub, cameras.now + cameras.hub.settings.retention_s - 1)
+    retention.tick(cameras.hub, cameras.now + cameras.hub.settings.retention_s - 1)
     assert stored(cameras) == 1
-    ingest.tick(cameras.hub, cameras.now + cameras.hub.settings.retention_s + 1)
+    retention.tick(cameras.hub, cameras.now + cameras.hub.settings.retention_s + 1)
     assert stored(cameras) == 0
 
 
@@ -195,6 +213,6 @@ def test_what_is_kept_decodes_to_what_was_sent(cameras: Cameras, version: int) -
     cameras.send(window)
     with cameras.hub.database.read() as session:
         row = session.scalars(select(WindowRow)).one()
-    spec = ingest.Specs(cameras.hub).get(row.spec)
+    spec = Specs(cameras.hub).get(row.spec)
     again = WindowSketches.decode(spec, msgspec.msgpack.decode(row.sketches, type=dict[str, bytes]))
     assert again.encode() == window.sketches
