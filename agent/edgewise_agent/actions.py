@@ -22,7 +22,7 @@ from edgewise_agent import trial
 from edgewise_agent.download import BlockRefused
 from edgewise_agent.fetch import Fetching
 from edgewise_agent.identity import Identity, verifier
-from edgewise_agent.places import beside, model_of
+from edgewise_agent.places import beside, model_of, role_of
 from edgewise_agent.runtimes import available
 from edgewise_agent.serving.channel import Configure, LoadFailed, ServeModel
 from edgewise_agent.serving.children import Children, Running
@@ -270,7 +270,8 @@ class Actions:
                 window_s=wishes.get(model, default).window_s,
                 sampling=self._sampling(model),
                 policy=wishes.get(model, default).policy,
-                others={at.partition("/")[2]: b for at, b in bundles.items() if beside(at) and model_of(at) == model},
+                others={role_of(at): b for at, b in bundles.items() if beside(at) and model_of(at) == model},
+                quality=wishes.get(model, default).quality,
             )
             for model, bundle in sorted(bundles.items())
             if not beside(model)

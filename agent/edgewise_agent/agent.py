@@ -36,6 +36,7 @@ from edgewise_agent.facts import Fact, device_facts, rss
 from edgewise_agent.identity import Identity, verifier
 from edgewise_agent.reconcile import reconcile
 from edgewise_agent.report import build
+from edgewise_agent.serving.allowance import allowance
 from edgewise_agent.serving.channel import (
     ExperimentClosed,
     FromChild,
@@ -96,7 +97,15 @@ class Agent:
         self._samples = SampleKeeper(disk, data, identity.device, self._spools[STREAM_SAMPLES])
         self._samples.refresh()
         installs = Installs(disk, data / "duties.json", blobs)
-        children = Children(blobs.folder, listeners, self._child_said, options, identity.device)
+        children = Children(
+            blobs.folder,
+            listeners,
+            self._child_said,
+            options,
+            identity.device,
+            data / "answers",
+            allowance(identity.profile, options or Options()),
+        )
         self._actions = Actions(identity, blobs, installs, children, self._publish_progress, self._sampling)
         self._verify = verifier(identity.keys)
         self._load_trust()

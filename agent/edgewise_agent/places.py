@@ -5,6 +5,8 @@ A model's name holds no ``/`` (``wire.codec.Name``), so that a place means one t
 
 from __future__ import annotations
 
+from typing import cast
+
 from edgewise.wire.control import Role
 
 
@@ -16,6 +18,11 @@ def place(model: str, role: Role) -> str:
 def model_of(place: str) -> str:
     """The model that a place belongs to."""
     return place.partition("/")[0]
+
+
+def role_of(place: str) -> Role:
+    """The duty of the install at a place."""
+    return cast("Role", place.partition("/")[2] or "active")
 
 
 def beside(place: str) -> bool:

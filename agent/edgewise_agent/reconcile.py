@@ -7,6 +7,8 @@ Rules that hold here:
 - an install beside an active one (shadow, candidate) is added only while every active one is confirmed and is the one
   wished for: no trial is judged by a child that runs one. After a crash the actives start alone; an install that was
   added ``MAX_STARTS`` times without a steady child is given up;
+- a serve child that has grown past its memory is replaced by its like, which takes over first; one that is on trial is
+  not, and ends if it goes on growing;
 - an action that changes the duties file is the last of its list: the next is decided on what it left;
 - without a desired state in force (none, not yet, no longer) nothing new begins; what serves goes on, and a trial ends.
 
@@ -113,12 +115,13 @@ Action = Fetch | StopFetch | Start | Prepare | Abandon | TakeOver | Confirm | Go
 @dataclass(frozen=True)
 class Child:
     """A serve child that lives. ``served_since`` is monotonic; ``repairable``: models it could not load because a blob
-    was damaged."""
+    was damaged; ``grown``: it takes more memory than it may."""
 
     bundles: Bundles
     ready: bool = False
     served_since: float | None = None
     repairable: frozenset[str] = frozenset()
+    grown: bool = False
 
 
 @dataclass(frozen=True)
@@ -219,6 +222,14 @@ def _fetch(desired: Desired | None, wishes: Mapping[str, DesiredModel], observed
     return stop + list(missing.values())[:1]
 
 
+def _outgrown(observed: Observed, now: float) -> bool:
+    """Shall the serve child be replaced for its size?"""
+    serving, duties = observed.serving, observed.duties.models.values()
+    if serving is None or not serving.grown or serving.served_since is None:
+        return False
+    return now - serving.served_since >= trial.MIN_LIFE_S and all(duty.confirmed for duty in duties)
+
+
 def _change(
     desired: Desired | None, wishes: Mapping[str, DesiredModel], observed: Observed, now: float
 ) -> list[Action]:
@@ -241,7 +252,7 @@ def _change(
         if added is not None and serving.served_since is not None:
             model, target = added, {**target, added: extra[added]}
     repaired = serving is not None and any(base.get(m) in observed.whole for m in serving.repairable)
-    if target == runs and not repaired:
+    if target == runs and not repaired and not _outgrown(observed, now):
         return [Abandon()] if candidate is not None else []
     if candidate is not None and candidate.bundles != target:
         return [Abandon()]

@@ -15,6 +15,8 @@ MAX_CRASHES = 2
 MAX_STARTS = 3
 STEADY_S = 60.0
 """A serve child that served for so long has forgotten its predecessors' crashes."""
+MIN_LIFE_S = 5.0
+"""A serve child that grows too large is not replaced before."""
 HANG_S = 10.0
 """Without a heartbeat for so long, a serve child counts as dead."""
 _FIRST_BACKOFF_S = 0.5

@@ -9,9 +9,8 @@ from agent_builders import HubKey, make_bundle
 
 from edgewise.bundle import Bounds, Tensor
 from edgewise.sketch import SketchSpec
-from edgewise_agent.serving.feedback import Answered, Requests
+from edgewise.wire.quality import Quality
 from edgewise_agent.serving.oip.tensors import BadTensor, from_json
-from edgewise_agent.serving.options import Quality
 from edgewise_agent.serving.quality import Checker, InputRefused
 from edgewise_agent.windows.collector import Collector
 
@@ -86,21 +85,21 @@ def rows(*values: list[float]) -> dict[str, np.ndarray]:
 
 def test_missing_features_are_let_through_flagged_or_refused_and_counted_each(key: HubKey) -> None:
     holes = rows([0, np.nan, 1], [1, 1, 1], [np.nan, np.nan, 0])
-    for policy, flags in (("pass", ()), ("flag", ("missing: x",))):
+    for policy, flags in (("count", ()), ("flag", ("missing: x",))):
         checker = table(key, missing=policy)
         checked = checker.check(holes)
         assert (checked.items, checked.nonfinite, checked.out_of_bounds, checked.flags) == (3, 2, 0, flags)
-        assert checker.worst() == {"missing": {"x[1]": 2, "x[0]": 1}}
+        assert checker.take() == {"missing": {"x[1]": 2, "x[0]": 1}}
     with pytest.raises(InputRefused) as refused:
         table(key).check(holes)
     assert (refused.value.count, refused.value.items) == ("nonfinite_inputs", 2)
 
 
 def test_infinity_is_not_missing(key: HubKey) -> None:
-    checker = table(key, missing="pass")
+    checker = table(key, missing="count")
     with pytest.raises(InputRefused):
         checker.check(rows([0, np.inf, np.nan]))
-    assert checker.worst() == {"not_finite": {"x[1]": 1}, "missing": {"x[2]": 1}}
+    assert checker.take() == {"not_finite": {"x[1]": 1}, "missing": {"x[2]": 1}}
 
 
 def test_out_of_bounds_by_policy(key: HubKey) -> None:
@@ -108,10 +107,23 @@ def test_out_of_bounds_by_policy(key: HubKey) -> None:
     assert table(key).check(high).flags == ()
     checker = table(key, out_of_bounds="flag")
     assert checker.check(high).flags == ("out_of_bounds: x",)
-    assert checker.worst() == {"out_of_bounds": {"x[2]": 2, "x[1]": 1}}
+    assert checker.take() == {"out_of_bounds": {"x[2]": 2, "x[1]": 1}}
     with pytest.raises(InputRefused, match="from 0 to 1") as refused:
         table(key, out_of_bounds="refuse").check(high)
     assert (refused.value.count, refused.value.items) == ("refused", 2)
+
+
+def test_each_feature_has_a_range_of_its_own(key: HubKey) -> None:
+    tensors = [Tensor(name="x", datatype="FP32", shape=[-1, 2])]
+    bounds = {"x": Bounds(low=0, high=100, features=[(0, 1), (50, 100)])}
+    manifest = msgspec.structs.replace(make_bundle(key, 1).manifest, inputs=tensors, bounds=bounds)
+    checker = Checker(manifest, Quality(missing="count"))
+    assert checker.check(rows([0.5, 60], [1, 100])).out_of_bounds == 0
+    swapped = checker.check(rows([60, 0.5], [0.5, 60], [0.5, np.nan]))
+    assert (swapped.out_of_bounds, swapped.nonfinite) == (1, 1), "what is missing is not outside"
+    assert checker.take() == {"out_of_bounds": {"x[0]": 1, "x[1]": 1}, "missing": {"x[1]": 1}}
+    with pytest.raises(InputRefused, match=r"x\[1\]: expected values from 50 to 100"):
+        Checker(manifest, Quality(out_of_bounds="refuse")).check(rows([0.5, 20]))
 
 
 def test_a_changed_schema_is_named(key: HubKey) -> None:
@@ -123,7 +135,16 @@ def test_a_changed_schema_is_named(key: HubKey) -> None:
         checker = table(key)
         with pytest.raises(InputRefused, match="inputs: expected"):
             checker.check(inputs)
-        assert checker.worst()
+        assert checker.take()
+    checker = table(key)
+    for inputs in ({"x": np.zeros((1, 3))}, {"x": np.zeros((1, 4), np.float32)}, {}):
+        with pytest.raises(InputRefused):
+            checker.check(inputs)
+    assert {problem: features["x"] for problem, features in checker.take().items()} == {
+        "wrong_dtype": 1,
+        "wrong_shape": 1,
+        "dropped_inputs": 1,
+    }
 
 
 def test_names_the_worst_features_alone(key: HubKey) -> None:
@@ -133,7 +154,7 @@ def test_names_the_worst_features_alone(key: HubKey) -> None:
     )
     for i in range(100):
         checker.check({"x": np.where(np.arange(200) < i, 5, 0).astype(np.float32)[None]})
-    worst = checker.worst()["out_of_bounds"]
+    worst = checker.take()["out_of_bounds"]
     assert len(worst) == 16 and worst["x[0]"] == 99 and "x[50]" not in worst
 
 
@@ -187,19 +208,3 @@ def test_empty_window_is_none_and_time_goes_on() -> None:
     filling.count("errors", 3)
     window = filling.poll(130.0, 5030.0)
     assert window is not None and window.start == 5015.0 and window.counters.errors == 3
-
-
-def test_requests_are_bounded_by_number_and_by_bytes() -> None:
-    requests = Requests(max_requests=3, max_input_bytes=10)
-    for i in range(5):
-        requests.add(f"r{i}", Answered(prediction=i, at=0.0, input=bytes(4)))
-    assert len(requests) == 3 and requests.label("r1") is None
-    found = requests.label("r2")
-    assert found is not None and found[0].prediction == 2 and found[1] is None, "its input gave way"
-    found = requests.label("r4")
-    assert found is not None and found[1] == bytes(4)
-    again = requests.label("r4")
-    assert again is not None and again[0].labelled and again[1] is None
-    requests.forget_inputs()
-    found = requests.label("r3")
-    assert found is not None and found[1] is None

@@ -13,8 +13,10 @@ from typing import TypeVar
 import msgspec
 
 from edgewise.errors import EdgewiseError
+from edgewise.wire.control import Role
 from edgewise.wire.experiment import Policy, Sums
-from edgewise.wire.windows import Counters, Sample
+from edgewise.wire.quality import Quality
+from edgewise.wire.windows import Counters, Problem, Sample
 from edgewise_agent.serving.options import Options
 
 MAX_FRAME = 1024 * 1024
@@ -35,14 +37,18 @@ class ServeModel(msgspec.Struct, frozen=True, kw_only=True):
     window_s: float
     sampling: bool = False
     policy: Policy | None = None
-    others: dict[str, str] = {}
+    others: dict[Role, str] = {}
+    quality: Quality = Quality()
 
 
 class Load(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """Supervisor -> child, first: load these and run their smoke inference. ``blobs``: the blob folder;
-    ``device``: our name, for draws by it."""
+    """Supervisor -> child, first: load these and run their smoke inference. ``blobs``: the blob folder; ``answers``:
+    the folder in which answers are remembered (None: in memory); ``device``: our name, for draws by it; ``threads``: of
+    one model at most."""
 
     blobs: str
+    answers: str | None = None
+    threads: int | None = None
     device: str = ""
     models: list[ServeModel]
     options: Options = Options()
@@ -72,7 +78,7 @@ class LoadFailed(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     bundle: str
     code: str
     reason: str
-    role: str = "active"
+    role: Role = "active"
 
 
 class Ready(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -102,6 +108,7 @@ class WindowClosed(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     duration: float
     counters: Counters
     sketches: dict[str, bytes]
+    quality: dict[Problem, dict[str, int]] = {}
 
 
 class ExperimentClosed(msgspec.Struct, frozen=True, kw_only=True, tag=True):

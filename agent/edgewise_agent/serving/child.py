@@ -8,6 +8,7 @@ When the channel closes it exits at once.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ctypes
 import logging
 import os
@@ -22,6 +23,9 @@ from pathlib import Path
 
 import msgspec
 
+from edgewise.wire.control import Role
+from edgewise.wire.experiment import Escalate
+from edgewise.wire.quality import decided
 from edgewise_agent.facts import rss
 from edgewise_agent.serving.channel import (
     Channel,
@@ -37,12 +41,15 @@ from edgewise_agent.serving.channel import (
     ServeModel,
     ToChild,
 )
+from edgewise_agent.serving.feedback import Feedback
 from edgewise_agent.serving.inference import Busy, ServedModel
 from edgewise_agent.serving.model import Model, ModelFailure, batching, open_model
 from edgewise_agent.serving.oip.api import Api
 from edgewise_agent.serving.options import Options
+from edgewise_agent.serving.routing.arms import Arms, arms_of
 from edgewise_agent.serving.routing.choose import needed
-from edgewise_agent.serving.routing.router import CannotShare, Router, check_same
+from edgewise_agent.serving.routing.escalation import Ask
+from edgewise_agent.serving.routing.router import CannotShare, Strategy, check_same, strategy
 from edgewise_agent.serving.server import Server
 from edgewise_agent.windows.collector import Collector
 
@@ -62,10 +69,11 @@ class Child:
 
     def __init__(self, channel: Channel, listeners: Sequence[socket.socket]) -> None:
         self._channel, self._listeners, self._options = channel, listeners, Options()
+        self._loaded = Load(blobs="", models=[])
         self._busy = Busy()
         self._models: dict[str, ServedModel] = {}
         self._others: dict[tuple[str, str], ServedModel] = {}
-        self._routers: dict[str, Router] = {}
+        self._experiments: dict[str, tuple[Strategy, Arms]] = {}
         self._server: Server | None = None
         self._outbox: queue.Queue[FromChild | None] = queue.Queue(_OUTBOX)
         self._commands: asyncio.Queue[ToChild] = asyncio.Queue()
@@ -97,28 +105,32 @@ class Child:
 
     def _load(self, load: Load) -> None:
         """Open the models, one after another; on a thread, so that the heartbeat goes on."""
-        self._options, self._device = load.options, load.device
+        self._loaded, self._options = load, load.options
         runtimes: set[str] = set()
         for wish in load.models:
             try:
                 with self._busy:
-                    model = batching(open_model(wish.bundle, Path(load.blobs)), self._options)
+                    model = self._open(wish.bundle)
             except ModelFailure as error:
                 self._say(LoadFailed(model=wish.model, bundle=wish.bundle, code=error.code, reason=str(error)[:1000]))
                 continue
             runtimes.add(model.runtime.version)
-            self._models[wish.model] = self._serving(model, wish, self._busy)
-            self._load_others(wish, Path(load.blobs))
+            feedback = Feedback(wish.model, None if load.answers is None else Path(load.answers))
+            self._models[wish.model] = self._serving(model, wish, self._busy, feedback)
+            self._load_others(wish)
             self._route(wish)
         self._say(Ready(runtimes=sorted(runtimes)))
 
-    def _load_others(self, wish: ServeModel, blobs: Path) -> None:
+    def _open(self, bundle: str) -> Model:
+        return batching(open_model(bundle, Path(self._loaded.blobs), self._loaded.threads), self._options)
+
+    def _load_others(self, wish: ServeModel) -> None:
         """Open what runs beside a model. One that fails is told of, and costs the model nothing."""
         active = self._models[wish.model]
-        for role, bundle in sorted(wish.others.items()):
+        for role, bundle in wish.others.items():
             try:
                 with self._busy:
-                    model = batching(open_model(bundle, blobs), self._options)
+                    model = self._open(bundle)
                 check_same(active.model.manifest, model.manifest)
             except (ModelFailure, CannotShare) as error:
                 failed = LoadFailed(
@@ -127,9 +139,12 @@ class Child:
                 self._say(failed)
                 continue
             # a shadow that hangs must not silence the heartbeat
-            self._others[wish.model, role] = self._serving(model, wish, Busy() if role == "shadow" else self._busy)
+            busy = Busy() if role == "shadow" else self._busy
+            self._others[wish.model, role] = self._serving(model, wish, busy, active.feedback, role)
 
-    def _serving(self, model: Model, wish: ServeModel, busy: Busy) -> ServedModel:
+    def _serving(
+        self, model: Model, wish: ServeModel, busy: Busy, feedback: Feedback, role: Role = "active"
+    ) -> ServedModel:
         collector = Collector(
             model=model.manifest.model,
             version=model.manifest.version,
@@ -141,28 +156,35 @@ class Child:
             now=time.monotonic(),
             clock=time.time(),
         )
-        return ServedModel(model, collector, busy, wish.sampling, self._options.quality)
+        quality = decided(self._options.quality, wish.quality)
+        return ServedModel(model, collector, busy, wish.sampling, quality, feedback, role)
 
     def _route(self, wish: ServeModel) -> None:
-        """Share the requests as the policy says, where what it needs is here; another experiment counts anew."""
-        served, router, role = self._models[wish.model], self._routers.get(wish.model), needed(wish.policy)
+        """Share the requests as the policy says, where what it needs is here."""
+        served, policy, role = self._models[wish.model], wish.policy, needed(wish.policy)
         other = self._others.get((wish.model, role)) if role is not None else None
-        if router is not None and wish.policy is not None and other is not None and router.same(wish.policy):
-            router.configure(wish.policy)
+        running = self._experiments.pop(wish.model, None)
+        if running is not None and running[0].policy == policy:
+            self._experiments[wish.model] = running
             return
-        served.route = None
-        if router is not None:
-            del self._routers[wish.model]
-            self._close(router, served)
-        if role is not None and wish.policy is not None and other is not None:
-            served.route = self._routers[wish.model] = Router(served, other, role, wish.policy, self._device)
+        if running is not None:
+            served.route = None
+            running[0].close()
+            running[1].end()
+        if policy is not None and (role is None or other is not None):
+            arms = arms_of(policy, served, other, self._loaded.device)
+            arms.begin()
+            served.route = chosen = strategy(policy, arms, lambda escalate: self._ask(wish.model, escalate))
+            self._experiments[wish.model] = chosen, arms
 
-    def _close(self, router: Router, served: ServedModel) -> None:
-        """Report an experiment's last window."""
-        router.close()
-        closed = router.poll(time.monotonic(), time.time(), served.collector.window_s, last=True)
-        if closed is not None:
-            self._say(closed)
+    def _ask(self, model: str, policy: Escalate) -> Ask:
+        """How a server is asked for a model."""
+        from edgewise_agent.serving.routing.budget import Budget  # here: http.client and ssl take memory
+        from edgewise_agent.serving.routing.remote import Server as Remote
+
+        answers = self._loaded.answers
+        budget = Budget(None if answers is None else Path(answers) / f"{model}.budget", policy.bytes_per_day)
+        return Remote(policy, self._options.escalate_to, budget, max(1, self._options.running - 1))
 
     def _serve(self) -> None:
         running = self._options.running * max(1, len(self._models))
@@ -175,7 +197,9 @@ class Child:
         for wish in models:
             served = self._models.get(wish.model)
             if served is not None and served.model.bundle == wish.bundle:
-                served.configure(wish.window_s, wish.sampling)
+                quality = decided(self._options.quality, wish.quality)
+                for one in (served, *(other for (model, _), other in self._others.items() if model == wish.model)):
+                    one.configure(wish.window_s, wish.sampling, quality)
                 self._route(wish)
 
     async def _tick(self) -> None:
@@ -191,12 +215,12 @@ class Child:
             await asyncio.sleep(_TICK_S)
 
     def _report(self, name: str, *, last: bool = False) -> None:
-        served, router, now, clock = self._models[name], self._routers.get(name), time.monotonic(), time.time()
+        served, running, now, clock = self._models[name], self._experiments.get(name), time.monotonic(), time.time()
         window = served.collector.poll(now, clock, last=last)
         if window is not None:
-            self._say(window)
-        closed = router.poll(now, clock, served.collector.window_s, last=last) if router is not None else None
-        if closed is not None:
+            self._say(msgspec.structs.replace(window, quality=served.checker.take()))
+        current = None if running is None else running[1].which
+        for closed in served.feedback.poll(current, now, clock, served.collector.window_s, last=last):
             self._say(closed)
 
     def _say(self, message: FromChild) -> None:
@@ -220,9 +244,12 @@ class Child:
 
 
 def _die_with_supervisor() -> None:
-    """Linux: be killed when the supervisor dies, even where native code hangs and no thread sees the channel close."""
+    """Linux: be killed when the supervisor dies, even where native code hangs and no thread sees the channel close; and
+    before the supervisor where memory runs out."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+        with contextlib.suppress(OSError):
+            Path("/proc/self/oom_score_adj").write_text("500")
 
 
 def main() -> None:

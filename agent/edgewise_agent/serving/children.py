@@ -4,7 +4,8 @@ Rules that hold here:
 - a predecessor leaves only when its successor listens, so that no request finds nobody;
 - a child that is silent for ``HANG_S`` (``START_S`` until its first word) is ended, and is then as dead as one that
   crashed;
-- a child that leaves has ``DRAIN_S`` to answer what is in flight and to give its last windows away.
+- a child that leaves has ``DRAIN_S`` to answer what is in flight and to give its last windows away;
+- a child that takes far more memory than it may is ended; one that has grown a little past it is told of.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Literal
 
 from edgewise_agent.reconcile import Child
+from edgewise_agent.serving.allowance import Allowance, has_grown, is_too_much
 from edgewise_agent.serving.channel import FromChild, Heartbeat, Listening, Load, Ready, Serve, ServeModel
 from edgewise_agent.serving.options import Options
 from edgewise_agent.serving.process import ServeProcess
@@ -43,11 +45,16 @@ class Running:
     leave_by: float | None = None
     repairable: set[str] = field(default_factory=set)
     runtimes: list[str] = field(default_factory=list)
+    allowed: int | None = None
+    """Bytes that it may take."""
     rss: int = 0
+    rss_at_first: int = 0
+    """When its models were loaded."""
 
     def observed(self) -> Child:
         """For ``reconcile``."""
-        return Child(self.process.bundles, self.ready, self.served_since, frozenset(self.repairable))
+        grown = has_grown(self.rss, self.rss_at_first, self.allowed)
+        return Child(self.process.bundles, self.ready, self.served_since, frozenset(self.repairable), grown)
 
 
 class Children:
@@ -60,10 +67,12 @@ class Children:
         said: Said,
         options: Options | None = None,
         device: str = "",
+        answers: Path | None = None,
+        allowed: Allowance | None = None,
     ) -> None:
-        """``device``: our name."""
+        """``device``: our name; ``answers``: the folder in which answers are remembered."""
         self._blobs, self._listeners, self._said, self._device = blobs, listeners, said, device
-        self._options = options or Options()
+        self._options, self._answers, self._allowed = options or Options(), answers, allowed or Allowance()
         self.serving: Running | None = None
         self.candidate: Running | None = None
         self.leaving: list[Running] = []
@@ -119,6 +128,8 @@ class Children:
                     self._leave(other, now)
             case Heartbeat(rss=rss):
                 child.rss = rss
+                if child.ready and not child.rss_at_first:
+                    child.rss_at_first = rss
 
     def gone(self, process: ServeProcess) -> tuple[Role, Running] | None:
         """A child's channel closed: forget it; who was it?"""
@@ -140,7 +151,8 @@ class Children:
             if child is None:
                 continue
             late = child.leave_by is not None and now >= child.leave_by
-            if late or now - child.heard_at >= (HANG_S if child.started else START_S):
+            large = child.rss_at_first > 0 and is_too_much(child.rss, child.rss_at_first, child.allowed)
+            if late or large or now - child.heard_at >= (HANG_S if child.started else START_S):
                 child.process.kill()
 
     def stop(self, now: float) -> None:
@@ -153,9 +165,16 @@ class Children:
             self._leave(child, now)
 
     def _spawn(self, models: list[ServeModel], now: float) -> Running:
-        load = Load(blobs=str(self._blobs), device=self._device, models=models, options=self._options)
+        load = Load(
+            blobs=str(self._blobs),
+            answers=None if self._answers is None else str(self._answers),
+            device=self._device,
+            models=models,
+            options=self._options,
+            threads=self._allowed.threads,
+        )
         process = ServeProcess(load, self._listeners, self._said)
-        return Running(process, heard_at=now)
+        return Running(process, heard_at=now, allowed=self._allowed.bytes(len(process.bundles)))
 
     def _leave(self, child: Running, now: float) -> None:
         if child.leave_by is None:

@@ -1,79 +1,250 @@
-"""The last requests by id, so that a label that comes later finds its prediction (and, if asked for, its input).
+"""Labels and clicks that come later, by request id, and whom they speak of.
 
-Bounded by number and, for the inputs, by bytes: the oldest goes first. A batch's items are ``id/0``, ``id/1``...
+Rules that hold here:
+- a label counts for the version that answered, in a window of that version, and for its arm in the experiment of that
+  time; where another version answers by now it is ``late`` besides;
+- the first label of an item counts; another one is ``repeated``, and one of an item that is not remembered ``unknown``;
+- an install that did not answer (a shadow, the other one of an interleaving) is labelled with the one that did;
+- clicks on an interleaved ranking are settled ``settle_s`` after the first one of the request: who has more has won.
 """
 
 from __future__ import annotations
 
+import struct
 import threading
+import time
 from collections import OrderedDict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
 
-MAX_REQUESTS = 10_000
+from edgewise.wire.experiment import Arm, Sums
+from edgewise.wire.windows import Counters
+from edgewise_agent.serving.answers import Answers, key_of
+from edgewise_agent.serving.channel import ExperimentClosed, WindowClosed
+from edgewise_agent.serving.routing.interleave import MAX_ITEMS, Draft, winner
+from edgewise_agent.serving.routing.record import Experiment, Records
+from edgewise_agent.serving.sources import Source, Sources
+
+MAX_ANSWERS = 16_384
+MAX_DRAFTS = 1_024
 MAX_INPUT_BYTES = 16 * 1024 * 1024
+APART = "\0"
+"""What the name of an answer that did not go out begins with."""
+_ANSWER = struct.Struct("<8sifB")
+_DRAFT = struct.Struct(f"<8sHBd{MAX_ITEMS // 8}s{MAX_ITEMS // 8}s")
+Counted = Literal["counted", "repeated", "unknown"]
 
 
-@dataclass
-class Answered:
-    """One item that was answered. ``input``: its raw bytes while sampling is on, single-item requests only."""
+@dataclass(frozen=True)
+class Labelled:
+    """What became of a label. ``own``: it is about the install that is active now; ``prediction``: what was said."""
 
-    prediction: int | None
-    at: float
-    input: bytes | None = None
-    labelled: bool = False
+    counted: Counted
+    own: bool = False
+    prediction: int | None = None
 
 
-class Requests:
-    """Requests of one model by id. Safe to use from several threads."""
+class Feedback:
+    """Of one model, whichever of its installs answered. For several threads."""
 
-    def __init__(self, max_requests: int = MAX_REQUESTS, max_input_bytes: int = MAX_INPUT_BYTES) -> None:
-        self._answered: OrderedDict[str, Answered] = OrderedDict()
-        self._inputs: OrderedDict[str, int] = OrderedDict()
-        self._max_requests, self._max_input_bytes = max_requests, max_input_bytes
-        self._input_bytes = 0
+    def __init__(self, model: str, folder: Path | None = None, items: int = MAX_ANSWERS) -> None:
+        """``folder``: where it outlives this process; None: nowhere. ``items``: answers that are remembered."""
+        self._model = model
+        self.records = Records()
+        self.sources = Sources(None if folder is None else folder / f"{model}.json")
+        self._answers = Answers(None if folder is None else folder / f"{model}.answers", items, _ANSWER.size)
+        self._folder = folder
+        self._drafts: Answers | None = None
+        self._clicked: dict[bytes, float] = {}
+        """Drafts with clicks, by their keys -> Unix seconds of the first."""
+        self._late: dict[bytes, list[int]] = {}
+        self._began, self._start = time.monotonic(), time.time()
         self._lock = threading.Lock()
+        if folder is not None and (folder / f"{model}.drafts").exists():
+            self._open_drafts()
 
-    def __len__(self) -> int:
-        return len(self._answered)
+    def answered(self, source: bytes, name: str, prediction: int, confidence: float) -> None:
+        """Remember what the source (its key) said of an item; -1 where it gives no class."""
+        self._answers.put(name, _ANSWER.pack(source, prediction, confidence, 0))
 
-    def add(self, request: str, answered: Answered) -> None:
-        """Remember one; an id that is used again names the later request."""
+    def label(self, name: str, label: int, active: str) -> Labelled:
+        """An item's label. ``active``: the bundle that is active now."""
+        found = self._label(name, label, active)
+        apart = self._label(APART + name, label, active)
+        return found if found.counted != "unknown" else Labelled(apart.counted)
+
+    def _label(self, name: str, label: int, active: str) -> Labelled:
         with self._lock:
-            self._forget_input(request)
-            self._answered.pop(request, None)
-            self._answered[request] = answered
-            if answered.input is not None:
-                self._inputs[request] = len(answered.input)
-                self._input_bytes += len(answered.input)
-            while len(self._answered) > self._max_requests:
-                oldest = next(iter(self._answered))
-                self._forget_input(oldest)
-                del self._answered[oldest]
-            while self._input_bytes > self._max_input_bytes:
-                self._forget_input(next(iter(self._inputs)))
+            data = self._answers.get(name)
+            if data is None:
+                return Labelled("unknown")
+            key, prediction, confidence, labelled = _ANSWER.unpack(data)
+            source = self.sources.get(key)
+            if source is None:
+                return Labelled("unknown")
+            if labelled:
+                return Labelled("repeated")
+            self._answers.put(name, _ANSWER.pack(key, prediction, confidence, 1))
+            own = source.role == "active" and source.bundle == active
+            if source.role == "active" and not own:
+                late = self._late.setdefault(key, [0, 0])
+                late[0] += 1
+                late[1] += int(prediction == label)
+        if source.experiment is not None and prediction >= 0:
+            recorder = self.records.of(source.experiment, time.monotonic(), time.time())
+            recorder.labelled(source.role, prediction, confidence, label)
+        return Labelled("counted", own, prediction if prediction >= 0 else None)
 
-    def label(self, request: str) -> tuple[Answered, bytes | None] | None:
-        """The item and the input to sample, when this is its first label; None for an unknown id.
+    # Clicks
 
-        A second label of the same id changes nothing: ``labelled`` is already true then.
+    def drafted(self, source: bytes, name: str, draft: Draft) -> None:
+        """Remember which items of a request are whose. ``source``: the key of the active one."""
+        teams = _bits(item for item, team in zip(draft.items, draft.teams, strict=True) if team == "candidate")
+        with self._lock:
+            self._open_drafts().put(name, _DRAFT.pack(source, len(draft.items), 0, 0.0, teams, bytes(MAX_ITEMS // 8)))
+
+    def clicked(self, name: str, items: Sequence[int]) -> Counted:
+        """Items of a ranking that were clicked, by their places in the output; each counts once.
+
+        Raises ValueError for an item that the ranking does not have.
         """
         with self._lock:
-            answered = self._answered.get(request)
-            if answered is None:
-                return None
-            known = Answered(answered.prediction, answered.at, None, answered.labelled)
-            data = answered.input
-            self._forget_input(request)
-            answered.labelled = True
-            return known, data
+            drafts, key = self._open_drafts(), key_of(name)
+            data = drafts.get_key(key)
+            if data is None:
+                return "unknown"
+            source, count, settled, first, teams, clicked = _DRAFT.unpack(data)
+            if any(not 0 <= item < count for item in items):
+                raise ValueError(f"clicks: expected items 0..{count - 1}, got {list(items)[:8]}")
+            both = int.from_bytes(clicked, "little") | int.from_bytes(_bits(items), "little")
+            more = both & ~int.from_bytes(clicked, "little")
+            if settled or not more:
+                return "repeated"
+            first = first or time.time()
+            self._clicked.setdefault(key, first)
+            both_bytes = both.to_bytes(MAX_ITEMS // 8, "little")
+            drafts.put_key(key, _DRAFT.pack(source, count, 0, first, teams, both_bytes))
+        theirs = int.from_bytes(teams, "little")
+        self._credit(source, (more & ~theirs).bit_count(), (more & theirs).bit_count(), settled=False)
+        return "counted"
 
-    def forget_inputs(self) -> None:
-        """Sampling is off: keep no raw input any longer."""
+    def _open_drafts(self) -> Answers:
+        if self._drafts is None:
+            path = None if self._folder is None else self._folder / f"{self._model}.drafts"
+            self._drafts = Answers(path, MAX_DRAFTS, _DRAFT.size)
+            for key, data in self._drafts:  # of a process before this one
+                _, _, settled, first, _, _ = _DRAFT.unpack(data)
+                if first and not settled:
+                    self._clicked[key] = first
+        return self._drafts
+
+    def _settle(self, before: float) -> None:
+        """Say who won the requests whose first click came before (Unix seconds)."""
+        settled = []
         with self._lock:
-            for request in list(self._inputs):
-                self._forget_input(request)
+            for key, at in list(self._clicked.items()):
+                if at > before:
+                    continue
+                del self._clicked[key]
+                data = self._open_drafts().get_key(key)
+                if data is None or (fields := _DRAFT.unpack(data))[2]:
+                    continue
+                source, count, _, first, teams, clicked = fields
+                self._open_drafts().put_key(key, _DRAFT.pack(source, count, 1, first, teams, clicked))
+                theirs, all_ = int.from_bytes(teams, "little"), int.from_bytes(clicked, "little")
+                settled.append((source, (all_ & ~theirs).bit_count(), (all_ & theirs).bit_count()))
+        for source, active, candidate in settled:
+            self._credit(source, active, candidate, settled=True)
 
-    def _forget_input(self, request: str) -> None:
-        self._input_bytes -= self._inputs.pop(request, 0)
-        if request in self._answered:
-            self._answered[request].input = None
+    def _credit(self, key: bytes, active: int, candidate: int, *, settled: bool) -> None:
+        source = self.sources.get(key)
+        if source is None or source.experiment is None:
+            return
+        recorder = self.records.of(source.experiment, time.monotonic(), time.time())
+        if not settled:
+            recorder.add(Sums(arms={"active": Arm(clicks=active), "candidate": Arm(clicks=candidate)}))
+        elif (team := winner(active, candidate)) is None:
+            recorder.add(Sums(ties=1))
+        else:
+            recorder.arm(team, Arm(wins=1))
+
+    # Windows
+
+    def poll(
+        self, current: Experiment | None, now: float, clock: float, window_s: float, *, last: bool = False
+    ) -> list[ExperimentClosed | WindowClosed]:
+        """What is to be reported: windows of experiments, and of labels that came late."""
+        self._settle(clock if last else clock - window_s)
+        closed: list[ExperimentClosed | WindowClosed] = []
+        closed += self.records.poll(self._model, current, now, clock, window_s, last=last)
+        with self._lock:
+            if last or now - self._began >= window_s:
+                late, self._late = self._late, {}
+                start, duration = self._start, now - self._began
+                self._began, self._start = now, clock
+                closed += [
+                    _late_window(self._model, source, labelled, correct, start, duration)
+                    for key, (labelled, correct) in late.items()
+                    if (source := self.sources.get(key)) is not None
+                ]
+        return closed
+
+
+class Inputs:
+    """The raw inputs of the last requests, in memory, while samples are wanted: bounded by bytes, the oldest goes."""
+
+    def __init__(self, max_bytes: int = MAX_INPUT_BYTES) -> None:
+        self._inputs: OrderedDict[str, tuple[float, bytes]] = OrderedDict()
+        self._bytes, self._max_bytes = 0, max_bytes
+        self._lock = threading.Lock()
+
+    def keep(self, name: str, at: float, data: bytes) -> None:
+        """Keep one. ``at``: Unix seconds."""
+        with self._lock:
+            self._drop(name)
+            self._inputs[name] = at, data
+            self._bytes += len(data)
+            while self._bytes > self._max_bytes:
+                self._drop(next(iter(self._inputs)))
+
+    def take(self, name: str) -> tuple[float, bytes] | None:
+        """One, which is not kept any longer."""
+        with self._lock:
+            found = self._inputs.get(name)
+            self._drop(name)
+            return found
+
+    def forget(self) -> None:
+        """Keep none."""
+        with self._lock:
+            self._inputs.clear()
+            self._bytes = 0
+
+    def _drop(self, name: str) -> None:
+        found = self._inputs.pop(name, None)
+        self._bytes -= 0 if found is None else len(found[1])
+
+
+def _late_window(
+    model: str, source: Source, labelled: int, correct: int, start: float, duration: float
+) -> WindowClosed:
+    return WindowClosed(
+        model=model,
+        version=source.version,
+        bundle=source.bundle,
+        spec=source.spec,
+        start=start,
+        duration=duration,
+        counters=Counters(labelled=labelled, correct=correct, late=labelled),
+        sketches=source.sketches,
+    )
+
+
+def _bits(items: Iterable[int]) -> bytes:
+    """A bit for each item."""
+    value = 0
+    for item in items:
+        value |= 1 << item
+    return value.to_bytes(MAX_ITEMS // 8, "little")

@@ -1,23 +1,28 @@
-"""One request, from its arrays to its answer: check quality, infer, record. Runs on a thread of the inference pool."""
+"""One request, from its arrays to its answer: check quality, infer, record. Runs on the thread that heard it."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
 
 from edgewise.errors import EdgewiseError
+from edgewise.sketch import WindowSketches
+from edgewise.sketch.histogram import confidence
+from edgewise.wire.control import Role
+from edgewise.wire.quality import Quality
 from edgewise.wire.windows import Sample
 from edgewise_agent.runtimes import Arrays, RuntimeFailure
 from edgewise_agent.serving import quality
 from edgewise_agent.serving.channel import SampleTaken
-from edgewise_agent.serving.feedback import Answered, Requests
+from edgewise_agent.serving.feedback import APART, Counted, Feedback, Inputs
 from edgewise_agent.serving.model import Model, nonfinite_rows
-from edgewise_agent.serving.options import Quality
+from edgewise_agent.serving.routing.record import Experiment
+from edgewise_agent.serving.sources import Source
 from edgewise_agent.windows.collector import Collector
 
 Parameter = str | int | float | bool
@@ -72,17 +77,14 @@ class Busy:
 
 
 class Route(Protocol):
-    """Who shares a model's requests: ``routing.router.Router``."""
+    """Who shares a model's requests: a strategy of ``routing.router``."""
 
     def answer(self, request: Request) -> Answer:
         """By one install or another."""
 
-    def label(self, item: str, label: int) -> bool:
-        """False for an item that it did not see."""
-
 
 class ServedModel:
-    """A model that takes requests: its collector and its last requests with it.
+    """A model that takes requests: its collector, and what is remembered of its answers.
 
     ``route``: while there is an experiment, what shares the requests between this install and another.
     """
@@ -90,25 +92,51 @@ class ServedModel:
     route: Route | None = None
 
     def __init__(
-        self, model: Model, collector: Collector, busy: Busy, sampling: bool, policy: Quality | None = None
+        self,
+        model: Model,
+        collector: Collector,
+        busy: Busy,
+        sampling: bool,
+        policy: Quality | None = None,
+        feedback: Feedback | None = None,
+        role: Role = "active",
     ) -> None:
-        self.model, self.collector, self.sampling = model, collector, sampling
+        """``feedback``: of the model, all its installs together; None: in memory, for this one alone."""
+        self.model, self.collector, self.sampling, self.role = model, collector, sampling, role
         self.checker = quality.Checker(model.manifest, policy)
-        self._requests, self._busy = Requests(), busy
+        self.feedback = feedback or Feedback(model.manifest.model)
+        self._inputs, self._busy = Inputs(), busy
+        self.join(None)
+
+    def join(self, experiment: Experiment | None) -> None:
+        """What is answered from now on belongs to this experiment, or to none."""
+        model = self.model
+        source = Source(
+            bundle=model.bundle,
+            version=model.manifest.version,
+            spec=model.spec_digest,
+            sketches=WindowSketches(model.spec, model.projection).encode(),
+            role=self.role,
+            experiment=experiment,
+        )
+        self.experiment = experiment
+        self.source = self.feedback.sources.add(source)
 
     def answer(self, request: Request) -> Answer:
         """Answer one request, by this install or by one beside it. Raises InputRefused or InferenceFailed."""
         route = self.route
         return self.answer_alone(request) if route is None else route.answer(request)
 
-    def answer_alone(self, request: Request) -> Answer:
-        """Answer one request by this install. Raises InputRefused or InferenceFailed; both are counted."""
+    def answer_alone(self, request: Request, *, apart: bool = False) -> Answer:
+        """Answer one request by this install. Raises InputRefused or InferenceFailed; both are counted.
+
+        ``apart``: the answer does not go out, and another one does by the same id.
+        """
         started = time.perf_counter()
         checked = self._check(request.inputs)
         outputs = self._run(checked.inputs, checked.items)
-        self._record(
-            request.id, checked.inputs, outputs, checked.items, checked.out_of_bounds, time.perf_counter() - started
-        )
+        name = APART + request.id if apart else request.id
+        self._record(name, checked.inputs, outputs, checked.items, checked.out_of_bounds, time.perf_counter() - started)
         parameters: dict[str, Parameter] = {"quality": "; ".join(checked.flags)} if checked.flags else {}
         return Answer(outputs, self.model.manifest.version, parameters)
 
@@ -139,43 +167,53 @@ class ServedModel:
         scores = outputs[manifest.scores] if manifest.scores else None
         embeddings = outputs[manifest.embedding] if manifest.embedding else None
         self.collector.record(items, outside, latency_s, scores, embeddings)
-        predictions = None if scores is None else scores.argmax(axis=1).tolist()
-        now, first = time.time(), next(iter(inputs.values()))
-        keep = self.sampling and items == 1 and len(inputs) == 1 and first.ndim > 0 and first.nbytes <= MAX_SAMPLE
-        for i in range(items):
-            name = request if items == 1 else f"{request}/{i}"
-            data = np.ascontiguousarray(first[0]).tobytes() if keep else None
-            self._requests.add(name, Answered(None if predictions is None else predictions[i], now, data))
+        if scores is None or scores.ndim != 2:
+            predictions, sure = [-1] * items, [0.0] * items
+        else:
+            predictions = scores.argmax(axis=1).tolist()
+            sure = [0.0] * items if self.experiment is None else confidence(scores).tolist()  # type: ignore[arg-type]
+        names = [request] if items == 1 else [f"{request}/{i}" for i in range(items)]
+        for name, prediction, confident in zip(names, predictions, sure, strict=True):
+            self.feedback.answered(self.source, name, prediction, confident)
+        first = next(iter(inputs.values()))
+        if self.sampling and items == 1 and len(inputs) == 1 and first.ndim > 0 and first.nbytes <= MAX_SAMPLE:
+            self._inputs.keep(request, time.time(), np.ascontiguousarray(first[0]).tobytes())
 
-    def label(self, request: str, label: int, sampled: Callable[[SampleTaken], None]) -> bool:
-        """A label came: count it, and give the sample away if its input was kept. False for an unknown id."""
-        shared = self.route is not None and self.route.label(request, label)
-        found = self._requests.label(request)
-        if found is None:
-            return shared
-        answered, data = found
-        if answered.labelled:
-            return True
-        self.collector.label(correct=answered.prediction == label)
-        if self.sampling and data is not None:
+    def label(self, item: str, label: int, sampled: Callable[[SampleTaken], None]) -> Counted:
+        """A label came: count it, and give the sample away if its input was kept."""
+        found = self.feedback.label(item, label, self.model.bundle)
+        if found.counted != "counted":
+            self.collector.count(found.counted)
+            return found.counted
+        if found.own:
+            self.collector.label(correct=found.prediction == label)
+        kept = self._inputs.take(item)
+        if self.sampling and kept is not None:
             manifest, tensor = self.model.manifest, self.model.manifest.inputs[0]
-            dtype = tensor.datatype
-            sample = Sample(request=request, input=data, label=label, prediction=answered.prediction, at=answered.at)
+            at, data = kept
             sampled(
                 SampleTaken(
                     model=manifest.model,
                     version=manifest.version,
                     bundle=self.model.bundle,
-                    dtype=dtype,
+                    dtype=tensor.datatype,
                     shape=tensor.shape[1:],
-                    sample=sample,
+                    sample=Sample(request=item, input=data, label=label, prediction=found.prediction, at=at),
                 )
             )
-        return True
+        return "counted"
 
-    def configure(self, window_s: float, sampling: bool) -> None:
-        """New settings from the desired state and the owner's consent."""
+    def click(self, name: str, items: Sequence[int]) -> Counted:
+        """Items of an interleaved ranking were clicked. Raises ValueError for items that it does not have."""
+        counted = self.feedback.clicked(name, items)
+        if counted != "counted":
+            self.collector.count(counted)
+        return counted
+
+    def configure(self, window_s: float, sampling: bool, policy: Quality) -> None:
+        """New settings from the desired state and the owner."""
         self.collector.window_s = window_s
+        self.checker.policy = policy
         self.sampling = sampling
         if not sampling:
-            self._requests.forget_inputs()
+            self._inputs.forget()

@@ -22,11 +22,11 @@ from pathlib import Path
 import msgspec
 
 from edgewise.errors import EdgewiseError
+from edgewise.wire.quality import Quality
 from edgewise_agent.runtimes import Arrays
 from edgewise_agent.serving.channel import WindowClosed
 from edgewise_agent.serving.inference import Busy, Request, ServedModel
 from edgewise_agent.serving.model import open_model
-from edgewise_agent.serving.options import Quality
 from edgewise_agent.store.disk import read
 from edgewise_agent.store.installs import Duties
 from edgewise_agent.windows.collector import Collector
@@ -79,7 +79,7 @@ class LocalModel:
 
     def label(self, id: str, label: int) -> bool:
         """What the answer ``id`` should have been, as a class. False for an id that is not among the last ones."""
-        return self._served.label(id, label, lambda sample: None)
+        return self._served.label(id, label, lambda sample: None) != "unknown"
 
     def refresh(self) -> bool:
         """Take the version that the agent has active now; was it another? What runs meanwhile ends on the old one."""

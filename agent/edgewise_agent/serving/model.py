@@ -47,13 +47,13 @@ class Model:
     projection: npt.NDArray[np.float32] | None
 
 
-def open_model(bundle: str, blobs: Path) -> Model:
-    """Open the bundle whose blobs are in the folder ``blobs``. Raises ModelFailure."""
+def open_model(bundle: str, blobs: Path, threads: int | None = None) -> Model:
+    """Open the bundle whose blobs are in the folder ``blobs``, on at most ``threads``. Raises ModelFailure."""
     try:
         manifest = _manifest(bundle, blobs)
         model_path = _checked(blobs, manifest.blobs["model"])
         spec = decode_json(_bytes(blobs, manifest.blobs["sketch"], SketchSpec.bound), SketchSpec)
-        runtime = open_runtime(manifest.runtime, model_path, manifest.threads)
+        runtime = open_runtime(manifest.runtime, model_path, min(manifest.threads, threads or manifest.threads))
         inputs, outputs = runtime.describe()
         _compare("input", manifest.inputs, inputs)
         _compare("output", manifest.outputs, outputs)

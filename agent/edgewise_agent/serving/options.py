@@ -3,31 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import msgspec
 
 from edgewise.errors import EdgewiseError
-
-Policy = Literal["pass", "flag", "refuse"]
-"""Let through, counted; let through, counted and said in the answer's parameters; not run."""
-
-
-class Quality(msgspec.Struct, frozen=True, kw_only=True):
-    """What happens to an input that fits the signature and does not look right. Every case is counted."""
-
-    out_of_bounds: Policy = "pass"
-    """A value outside the range of the reference."""
-    not_finite: Policy = "refuse"
-    """NaN or infinity. In an input of features ([-1, n]) NaN says that a feature is missing: ``missing``."""
-    missing: Policy = "refuse"
-    """NaN in an input of features."""
-    unknown_inputs: Policy = "refuse"
-    """An input that the model does not have; it is dropped where it is let through."""
+from edgewise.wire.quality import Quality
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
-    """Of a serve child; the last four are of each of its models."""
+    """Of a serve child. ``concurrency``, ``queue``, ``batch`` and ``batch_wait_s`` are of each of its models."""
 
     max_body: Annotated[int, msgspec.Meta(ge=1024, le=2**30)] = 8 * 1024 * 1024
     """Bytes of a request."""
@@ -47,6 +32,14 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     batch_wait_s: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.002
     """Seconds that the first request of a batch waits for others."""
     quality: Quality = Quality()
+    """The owner's word, which goes before the desired state's."""
+    escalate_to: Annotated[list[str], msgspec.Meta(max_length=16)] = []
+    """Hosts (``server.example`` or ``server.example:8443``) that inputs may be sent to, by a desired state that wants
+    low confidence escalated; none: none leaves the device."""
+    memory_mb: Annotated[int, msgspec.Meta(ge=16, lt=2**31)] | None = None
+    """That the serve child may take before it is replaced; None: as the device profile says."""
+    threads: Annotated[int, msgspec.Meta(ge=1, le=64)] | None = None
+    """Of one model at most; None: as the device profile says."""
 
     @property
     def running(self) -> int:
@@ -64,14 +57,19 @@ class BadOption(EdgewiseError):
 
 
 def of_owner(environment: Mapping[str, str]) -> Options:
-    """The owner's options: ``EDGEWISE_AGENT_SERVE_QUEUE``, ``EDGEWISE_AGENT_QUALITY_MISSING`` and so on for each field.
-
-    Raises BadOption.
+    """The owner's options: ``EDGEWISE_AGENT_SERVE_QUEUE``, ``EDGEWISE_AGENT_QUALITY_MISSING`` and so on for each
+    field; lists have commas. Raises BadOption.
     """
 
     def chosen(kind: type[msgspec.Struct], group: str) -> dict[str, Any]:
         names = {name: f"{PREFIX}{group}_{name.upper()}" for name in kind.__struct_fields__}
-        return {name: environment[variable] for name, variable in names.items() if environment.get(variable)}
+        return {
+            name: [part.strip() for part in environment[variable].split(",")]
+            if name == "escalate_to"
+            else environment[variable]
+            for name, variable in names.items()
+            if environment.get(variable)
+        }
 
     try:
         fields = {**chosen(Options, "SERVE"), "quality": chosen(Quality, "QUALITY")}

@@ -2,10 +2,11 @@
 
 In order: the inputs are those of the signature; dtype and shape fit (else ``refused``); every value is finite (else
 ``nonfinite_inputs``); values outside the range of the reference are answered, and counted by item. What happens to an
-input that fits and does not look right is the policy's word (``options.Quality``).
+input that fits and does not look right is the policy's word (``wire.quality``).
 
 Rules that hold here:
-- a request that is in order costs one minimum and one maximum an input: NaN and infinity show in them;
+- a request that is in order costs one minimum and one maximum an input: NaN and infinity show in them (and, of an
+  input whose features have ranges of their own, two comparisons);
 - counts are by feature: of an input [-1, n] with n up to ``MAX_FEATURES`` by column, of others by input;
 - in an input of features, NaN says that the feature is missing.
 """
@@ -22,14 +23,14 @@ import numpy.typing as npt
 
 from edgewise.bundle import Bounds, Manifest, Tensor
 from edgewise.errors import EdgewiseError
+from edgewise.wire.quality import Quality, Rule, decided
+from edgewise.wire.windows import Problem
 from edgewise_agent.runtimes import Arrays
 from edgewise_agent.runtimes.tensors import NUMPY
-from edgewise_agent.serving.options import Policy, Quality
 
 MAX_FEATURES = 256
 TOP = 16
-"""Features that ``Checker.worst`` names."""
-Problem = Literal["out_of_bounds", "not_finite", "missing", "unknown_inputs", "dropped_inputs", "wrong_shape"]
+"""Features that ``Checker.take`` names."""
 Rows = npt.NDArray[np.bool_]
 
 
@@ -63,18 +64,31 @@ class _Input:
     batched: bool
     floating: bool
     features: int
-    bounds: Bounds | None
+    by_feature: bool
+    """Has each feature a range of its own?"""
+    low: npt.NDArray[np.float64] | float | None
+    """The least that is in bounds, of each feature or of all; None: nothing is out of bounds."""
+    high: npt.NDArray[np.float64] | float | None
 
 
 class Checker:
     """Checks the requests of one model, and counts what was wrong by feature. Safe for several threads."""
 
     def __init__(self, manifest: Manifest, policy: Quality | None = None) -> None:
-        self._policy = policy or Quality()
+        self.policy = policy or Quality()
         self._inputs = [_expected(tensor, manifest.bounds.get(tensor.name)) for tensor in manifest.inputs]
         self._names = {one.name for one in self._inputs}
         self._counts: dict[tuple[str, Problem], npt.NDArray[np.int64]] = {}
         self._lock = threading.Lock()
+
+    @property
+    def policy(self) -> Quality:
+        """A rule for each problem."""
+        return self._policy
+
+    @policy.setter
+    def policy(self, policy: Quality) -> None:
+        self._policy = decided(policy)
 
     def check(self, inputs: Arrays) -> Checked:
         """Raises InputRefused."""
@@ -85,26 +99,27 @@ class Checker:
         nonfinite = outside = None
         for one in self._inputs:
             array = inputs[one.name]
-            if not array.size or not (one.floating or one.bounds):
+            if not array.size or not (one.floating or one.low is not None):
                 continue
-            low, high = float(array.min()), float(array.max())
-            if one.floating and not (math.isfinite(low) and math.isfinite(high)):
+            finite, inside = _at_a_glance(one, array)
+            if one.floating and not finite:
                 nonfinite = _either(nonfinite, self._not_finite(one, array, items, flags))
-            if one.bounds and not (low >= one.bounds.low and high <= one.bounds.high):
-                outside = _either(outside, self._outside(one, one.bounds, array, items, flags))
+            if not inside:
+                outside = _either(outside, self._outside(one, array, items, flags))
         if nonfinite is None and outside is None:
             return Checked(inputs, items, flags=tuple(flags))
         return Checked(inputs, items, _count(outside), _count(nonfinite), tuple(dict.fromkeys(flags)))
 
-    def worst(self) -> dict[str, dict[str, int]]:
-        """The features with the most problems, at most ``TOP``: problem -> feature -> how often since the start."""
+    def take(self) -> dict[Problem, dict[str, int]]:
+        """The features with the most problems, at most ``TOP``: problem -> feature -> items, since the last call."""
         with self._lock:
-            counted = [
-                (int(values[i]), problem, name if len(values) == 1 else f"{name}[{i}]")
-                for (name, problem), values in self._counts.items()
-                for i in np.flatnonzero(values)
-            ]
-        worst: dict[str, dict[str, int]] = {}
+            counts, self._counts = self._counts, {}
+        counted = [
+            (int(values[i]), problem, name if len(values) == 1 else f"{name}[{i}]")
+            for (name, problem), values in counts.items()
+            for i in np.flatnonzero(values)
+        ]
+        worst: dict[Problem, dict[str, int]] = {}
         for times, problem, feature in sorted(counted, reverse=True)[:TOP]:
             worst.setdefault(problem, {})[feature] = times
         return worst
@@ -133,7 +148,7 @@ class Checker:
                 self._add(one.name, "wrong_shape")
                 raise InputRefused(f"input {one.name}: expected shape {list(one.shape)}, got {list(shape)}", "refused")
             if array.dtype != one.dtype:
-                self._add(one.name, "wrong_shape")
+                self._add(one.name, "wrong_dtype")
                 raise InputRefused(f"input {one.name}: expected {one.datatype}, got {array.dtype}", "refused")
             if one.batched:
                 sizes.add(shape[0])
@@ -146,7 +161,7 @@ class Checker:
         missing = np.isnan(array) if one.features else np.zeros(array.shape, np.bool_)
         broken = ~np.isfinite(array) & ~missing
         rows = _rows(one, missing | broken, items)
-        kinds: list[tuple[Problem, Rows, Policy]] = [
+        kinds: list[tuple[Problem, Rows, Rule | None]] = [
             ("missing", missing, self._policy.missing),
             ("not_finite", broken, self._policy.not_finite),
         ]
@@ -162,22 +177,18 @@ class Checker:
                 self._follow(problem, policy, one.name, flags)
         return rows
 
-    def _outside(
-        self, one: _Input, bounds: Bounds, array: npt.NDArray[np.generic], items: int, flags: list[str]
-    ) -> Rows:
+    def _outside(self, one: _Input, array: npt.NDArray[np.generic], items: int, flags: list[str]) -> Rows:
         """Items with a value outside the bounds; NaN is not outside. Raises InputRefused by policy."""
-        where = (array < bounds.low) | (array > bounds.high)  # type: ignore[operator]
+        where = (array < one.low) | (array > one.high)  # type: ignore[operator]
         rows = _rows(one, where, items)
         if rows.any():
             self._add(one.name, "out_of_bounds", _by_feature(one, where, items))
             if self._policy.out_of_bounds == "refuse":
-                raise InputRefused(
-                    f"input {one.name}: expected values from {bounds.low:g} to {bounds.high:g}", "refused", _count(rows)
-                )
+                raise InputRefused(_expected_values(one, where), "refused", _count(rows))
             self._follow("out_of_bounds", self._policy.out_of_bounds, one.name, flags)
         return rows
 
-    def _follow(self, problem: Problem, policy: Policy, name: str, flags: list[str]) -> None:
+    def _follow(self, problem: Problem, policy: Rule | None, name: str, flags: list[str]) -> None:
         if policy == "flag":
             flags.append(f"{problem}: {name}")
 
@@ -191,7 +202,42 @@ def _expected(tensor: Tensor, bounds: Bounds | None) -> _Input:
     dtype: np.dtype[np.generic] = np.dtype(NUMPY[tensor.datatype])
     shape = tuple(tensor.shape)
     features = shape[1] if len(shape) == 2 and shape[0] == -1 and 0 < shape[1] <= MAX_FEATURES else 0
-    return _Input(tensor.name, tensor.datatype, dtype, shape, shape[:1] == (-1,), dtype.kind == "f", features, bounds)
+    low: npt.NDArray[np.float64] | float | None = None if bounds is None else bounds.low
+    high: npt.NDArray[np.float64] | float | None = None if bounds is None else bounds.high
+    by_feature = bounds is not None and features > 0 and len(bounds.features) == features
+    if bounds is not None and by_feature:
+        low, high = np.array(bounds.features, dtype=np.float64).T
+    return _Input(
+        tensor.name,
+        tensor.datatype,
+        dtype,
+        shape,
+        shape[:1] == (-1,),
+        dtype.kind == "f",
+        features,
+        by_feature,
+        low,
+        high,
+    )
+
+
+def _at_a_glance(one: _Input, array: npt.NDArray[np.generic]) -> tuple[bool, bool]:
+    """Is every value finite? Is every value in bounds? By the least and the greatest ones."""
+    if one.by_feature:
+        lows, highs = array.min(axis=0), array.max(axis=0)
+        inside = bool(((lows >= one.low) & (highs <= one.high)).all())
+        return inside or bool(np.isfinite(lows).all() and np.isfinite(highs).all()), inside
+    low, high = float(array.min()), float(array.max())
+    inside = one.low is None or one.high is None or bool(low >= one.low and high <= one.high)
+    return math.isfinite(low) and math.isfinite(high), inside
+
+
+def _expected_values(one: _Input, where: Rows) -> str:
+    if not one.by_feature:
+        return f"input {one.name}: expected values from {one.low:g} to {one.high:g}"
+    feature = int(np.flatnonzero(where.any(axis=0))[0])
+    low, high = (float(np.broadcast_to(bound, where.shape[1:])[feature]) for bound in (one.low, one.high))  # type: ignore[arg-type]
+    return f"input {one.name}[{feature}]: expected values from {low:g} to {high:g}"
 
 
 def _rows(one: _Input, where: Rows, items: int) -> Rows:

@@ -20,7 +20,7 @@ from edgewise.wire.windows import Counters
 from edgewise_agent.serving.channel import WindowClosed
 
 Array = npt.NDArray[np.generic]
-Counter = Literal["errors", "refused", "nonfinite_inputs", "nonfinite_outputs"]
+Counter = Literal["errors", "refused", "nonfinite_inputs", "nonfinite_outputs", "repeated", "unknown"]
 
 
 MAX_PENDING = 32
@@ -71,7 +71,7 @@ class Collector:
                 self._flush()
 
     def count(self, what: Counter, items: int = 1) -> None:
-        """Items that were not answered, and why."""
+        """Items that were not answered, and why; labels that count nowhere."""
         with self._lock:
             self._counts[what] += items
 

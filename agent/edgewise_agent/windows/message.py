@@ -28,6 +28,7 @@ def window_message(device: str, closed: WindowClosed) -> Callable[[int, int], by
                 spec=closed.spec,
                 counters=closed.counters,
                 sketches=closed.sketches,
+                quality=closed.quality,
             )
         )
 

@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 from oip_builders import Client, Slow, error, head, opened, served, serving
 
 from edgewise.errors import EdgewiseError
+from edgewise.wire.quality import Quality
 from edgewise_agent.runtimes import RuntimeFailure
 from edgewise_agent.serving.batching import BatchingRuntime
 from edgewise_agent.serving.gate import Gate
@@ -29,7 +30,7 @@ from edgewise_agent.serving.http import HttpError, parse_head
 from edgewise_agent.serving.inference import ServedModel
 from edgewise_agent.serving.listeners import SOCKET, open_listeners
 from edgewise_agent.serving.model import Model
-from edgewise_agent.serving.options import BadOption, Options, Quality, of_owner
+from edgewise_agent.serving.options import BadOption, Options, of_owner
 
 INFER = f"/v2/models/{MODEL}/infer"
 BODY = json.dumps(infer_body()).encode()
@@ -448,9 +449,14 @@ def test_the_owner_sets_options_by_environment() -> None:
             "EDGEWISE_AGENT_SERVE_QUEUE": "7",
             "EDGEWISE_AGENT_SERVE_BATCH_WAIT_S": "0.5",
             "EDGEWISE_AGENT_QUALITY_MISSING": "flag",
+            "EDGEWISE_AGENT_SERVE_ESCALATE_TO": "server.example, 10.0.0.5:8443",
+            "EDGEWISE_AGENT_SERVE_MEMORY_MB": "200",
         }
     )
-    assert chosen == Options(queue=7, batch_wait_s=0.5, quality=Quality(missing="flag"))
+    hosts = ["server.example", "10.0.0.5:8443"]
+    assert chosen == Options(
+        queue=7, batch_wait_s=0.5, quality=Quality(missing="flag"), escalate_to=hosts, memory_mb=200
+    )
     for name, value in (("SERVE_QUEUE", "-1"), ("SERVE_QUEUE", "many"), ("QUALITY_MISSING", "ignore")):
         with pytest.raises(BadOption, match="EDGEWISE_AGENT_SERVE"):
             of_owner({f"EDGEWISE_AGENT_{name}": value})

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from edgewise.wire.experiment import AB, DISTANCE_BINS, CanaryRequests, Escalate, Interleave, Policy, Shadow
 from edgewise_agent.serving.routing.choose import choose, mirrored
 from edgewise_agent.serving.routing.compare import compare, distance_bin
-from edgewise_agent.serving.routing.interleave import Draft, ranking, team_draft, winner
+from edgewise_agent.serving.routing.interleave import Draft, Team, ranked_scores, ranking, team_draft, winner
 
 N = 20_000
 BOUND = 5.5
@@ -96,6 +96,11 @@ def clicks_of(draft: Draft, relevant: set[int], rng: random.Random) -> list[int]
     ]
 
 
+def credited(draft: Draft, places: list[int]) -> Team | None:
+    teams = [draft.teams[place] for place in places]
+    return winner(teams.count("active"), teams.count("candidate"))
+
+
 def wins(better: bool) -> tuple[int, int]:
     rng, won = random.Random(7), {"active": 0, "candidate": 0, None: 0}
     for _ in range(N):
@@ -104,7 +109,7 @@ def wins(better: bool) -> tuple[int, int]:
         if better:
             b.sort(key=lambda item: item not in relevant)
         draft = team_draft(a, b, lambda: rng.random() < 0.5)
-        won[winner(draft, clicks_of(draft, relevant, rng))] += 1
+        won[credited(draft, clicks_of(draft, relevant, rng))] += 1
     return won["active"], won["candidate"]
 
 
@@ -117,21 +122,29 @@ def test_equal_rankers_win_equally_often_and_a_better_one_more() -> None:
     assert candidate > 1.2 * active
 
 
-def test_clicks_count_once_and_only_where_something_was_shown() -> None:
-    draft = Draft((4, 2, 9), ("active", "candidate", "active"))
-    assert winner(draft, [1]) == "candidate"
-    assert winner(draft, [0, 1, 1]) is None and winner(draft, []) is None
-    assert winner(draft, [0, 2, 1]) == "active"
-    for place in (-1, 3):
-        with pytest.raises(ValueError, match=r"places 0\.\.2"):
-            winner(draft, [place])
+def test_more_clicks_win_and_as_many_tie() -> None:
+    assert (winner(2, 1), winner(0, 1), winner(1, 1), winner(0, 0)) == ("active", "candidate", None, None)
 
 
 def test_rankings_of_scores() -> None:
     assert ranking(np.array([[0.1, 0.9, 0.5, 0.9]], np.float32)) == [1, 3, 2, 0]
-    assert ranking(np.array([3, 1, 2])) == [0, 2, 1]
-    with pytest.raises(ValueError, match="expected scores"):
-        ranking(np.zeros((2, 3)))
+    assert ranking(np.array([3.0, 1, 2])) == [0, 2, 1]
+    for scores in (np.zeros((2, 3)), np.zeros(2000), np.array([3, 1, 2])):
+        with pytest.raises(ValueError, match="expected scores"):
+            ranking(scores)
+
+
+@given(st.lists(st.sampled_from([0.0, 0.25, 1.0, -3.5]), min_size=1, max_size=12), st.integers(0, 2**32))
+def test_whoever_sorts_the_answer_gets_the_draft(values: list[float], seed: int) -> None:
+    rng = random.Random(seed)
+    for dtype in (np.float16, np.float32, np.float64):
+        scores = np.array([values], dtype)
+        items = list(range(len(values)))
+        draft = team_draft(ranking(scores), rng.sample(items, len(items)), lambda: rng.random() < 0.5)
+        dealt = ranked_scores(scores, draft)
+        assert dealt.dtype == dtype and dealt.shape == scores.shape
+        assert ranking(dealt) == list(draft.items)
+        assert len(np.unique(dealt)) == len(values), "no two are equal: any sort will do"
 
 
 def test_comparison_counts_agreement_and_distance() -> None:

@@ -5,7 +5,8 @@
     GET  /v2/models/{model}[/versions/{version}][/ready]
     POST /v2/models/{model}[/versions/{version}]/infer
     POST /v2/repository/index                     what is served; load and unload are the hub's, by a rollout
-    POST /v2/models/{model}/feedback              ours: {"id": request id, "label": class} -> 204
+    POST /v2/models/{model}/feedback              ours: {"id": request id, "label": class}, or, of an interleaved
+                                                  ranking, {"id": request id, "clicks": [item]} -> 204
 
 Rules that hold here:
 - errors are ``{"error": "..."}`` with 400, 403, 404, 405, 411, 413, 415, 431, 500 or 503;
@@ -42,10 +43,12 @@ _NOT_OFFERED = {"config", "stats", "trace", "logging", "systemsharedmemory", "cu
 
 
 class FeedbackRequest(msgspec.Struct, frozen=True):
-    """The body of ``feedback``. An item of a batch is ``id/index``."""
+    """The body of ``feedback``: one of the two. An item of a batch is ``id/index``; ``clicks`` are places of items in
+    the ranking's output."""
 
     id: Annotated[str, msgspec.Meta(min_length=1, max_length=80)]
-    label: Annotated[int, msgspec.Meta(ge=0, lt=2**31)]
+    label: Annotated[int, msgspec.Meta(ge=0, lt=2**31)] | None = None
+    clicks: Annotated[list[Annotated[int, msgspec.Meta(ge=0)]], msgspec.Meta(max_length=64)] | None = None
 
 
 class Api:
@@ -124,7 +127,16 @@ class Api:
             request = msgspec.json.decode(body, type=FeedbackRequest)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise HttpError(400, f"feedback: {error}") from error
-        if not served.label(request.id, request.label, self._sampled):
+        if (request.label is None) == (request.clicks is None):
+            raise HttpError(400, "feedback: expected label or clicks")
+        try:
+            if request.label is not None:
+                counted = served.label(request.id, request.label, self._sampled)
+            else:
+                counted = served.click(request.id, request.clicks or [])
+        except ValueError as error:
+            raise HttpError(400, str(error)) from error
+        if counted == "unknown":
             raise HttpError(404, f"feedback: no request {request.id!r} among the last ones")
         return Answer(204)
 

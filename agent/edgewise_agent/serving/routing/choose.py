@@ -10,15 +10,15 @@ from __future__ import annotations
 from typing import Literal
 
 from edgewise.wire.control import Role
-from edgewise.wire.experiment import AB, CanaryRequests, Policy, Shadow, draw
+from edgewise.wire.experiment import AB, CanaryRequests, Interleave, Policy, Shadow, draw
 
 Answering = Literal["active", "candidate"]
 
 
 def needed(policy: Policy | None) -> Role | None:
-    """Which install a policy needs beside the active one; None where this agent carries out no such policy."""
+    """Which install a policy needs beside the active one, if any."""
     match policy:
-        case AB() | CanaryRequests():
+        case AB() | CanaryRequests() | Interleave():
             return "candidate"
         case Shadow():
             return "shadow"

@@ -11,7 +11,7 @@ Rules that hold here:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -19,6 +19,8 @@ import numpy as np
 import numpy.typing as npt
 
 Team = Literal["active", "candidate"]
+MAX_ITEMS = 1024
+"""Of a ranking."""
 
 
 @dataclass(frozen=True)
@@ -32,11 +34,14 @@ class Draft:
 def ranking(scores: npt.NDArray[np.generic]) -> list[int]:
     """Items by falling score; of equal scores the lower index first. ``scores``: [items] or [1, items].
 
-    Raises ValueError for another shape.
+    Raises ValueError for another shape, for more than ``MAX_ITEMS`` and for what are no floats.
     """
     flat = scores[0] if scores.ndim == 2 and scores.shape[0] == 1 else scores
-    if flat.ndim != 1:
-        raise ValueError(f"ranking: expected scores [items] or [1, items], got {list(scores.shape)}")
+    if flat.ndim != 1 or flat.size > MAX_ITEMS or flat.dtype.kind != "f":
+        raise ValueError(
+            f"ranking: expected scores [items] or [1, items], floats, at most {MAX_ITEMS}, "
+            f"got {scores.dtype} {list(scores.shape)}"
+        )
     order: list[int] = np.argsort(-flat.astype(np.float64), kind="stable").tolist()
     return order
 
@@ -65,14 +70,18 @@ def team_draft(active: Sequence[int], candidate: Sequence[int], coin: Callable[[
     return Draft(tuple(items), tuple(teams))
 
 
-def winner(draft: Draft, clicks: Iterable[int]) -> Team | None:
-    """Who won a request, by the places (0 is the best) that were clicked, each once; None: a tie, or no click.
+def ranked_scores(scores: npt.NDArray[np.generic], draft: Draft) -> npt.NDArray[np.generic]:
+    """Scores by which whoever sorts gets the draft: the ones given, dealt to the items in its order. Equal ones are
+    told apart by the least step that their dtype has."""
+    falling = np.sort(scores.ravel())[::-1].copy()
+    for i in range(1, len(falling)):
+        if not falling[i] < falling[i - 1]:
+            falling[i] = np.nextafter(falling[i - 1], falling.dtype.type(-np.inf))
+    dealt = np.empty_like(falling)
+    dealt[list(draft.items)] = falling
+    return dealt.reshape(scores.shape)
 
-    Raises ValueError for a place that was not shown.
-    """
-    places = set(clicks)
-    if any(not 0 <= place < len(draft.items) for place in places):
-        raise ValueError(f"click: expected places 0..{len(draft.items) - 1}, got {sorted(places)}")
-    active = sum(draft.teams[place] == "active" for place in places)
-    difference = 2 * active - len(places)
-    return None if difference == 0 else "active" if difference > 0 else "candidate"
+
+def winner(active: int, candidate: int) -> Team | None:
+    """Who won a request, by the clicks on items of each team; None: a tie, or no click."""
+    return None if active == candidate else "active" if active > candidate else "candidate"

@@ -1,31 +1,35 @@
-"""What an experiment adds up on a device, request by request: ``Sums`` as they grow, and what labels need later.
+"""What experiments add up on a device, request by request: ``Sums`` as they grow.
 
 Rules that hold here:
 - safe for several threads; clocks are passed in; a window in which nothing happened is not reported;
-- answers are kept by request id for their label, at most ``MAX_ANSWERED``: the oldest goes first.
+- an experiment is known by its name, its kind and the versions in it: a label that comes after its end counts for it.
 """
 
 from __future__ import annotations
 
 import math
 import threading
-from collections import OrderedDict
-from typing import NamedTuple
+
+import msgspec
 
 from edgewise.sketch.histogram import LatencySketch
 from edgewise.wire.control import Role
-from edgewise.wire.experiment import CALIBRATION_BINS, CLASSES, Arm, Compared, Sums, merge
+from edgewise.wire.experiment import CALIBRATION_BINS, CLASSES, Arm, Compared, Policy, Sums, merge
+from edgewise_agent.serving.channel import ExperimentClosed
 from edgewise_agent.serving.routing.compare import Comparison, distance_bin
 
-MAX_ANSWERED = 10_000
+
+class Experiment(msgspec.Struct, frozen=True, kw_only=True):
+    """Which one. ``versions``: role -> version."""
+
+    name: str
+    kind: str
+    versions: dict[str, int]
 
 
-class Predicted(NamedTuple):
-    """What one install said of one item. ``confidence``: its largest softmax probability, in [0, 1]."""
-
-    role: Role
-    prediction: int
-    confidence: float
+def experiment(policy: Policy, versions: dict[str, int]) -> Experiment:
+    """The experiment that a policy is about."""
+    return Experiment(name=policy.experiment, kind=str(type(policy).__struct_config__.tag), versions=versions)
 
 
 class Recorder:
@@ -33,70 +37,100 @@ class Recorder:
 
     def __init__(self, now: float, clock: float) -> None:
         self._lock = threading.Lock()
-        self._answered: OrderedDict[str, list[Predicted]] = OrderedDict()
         self._sums, self._began, self._start = Sums(), now, clock
 
     def answered(self, role: Role, latency_s: float) -> None:
         """An install ran one request."""
-        self._arm(role, Arm(requests=1, latency={latency_bin(latency_s): 1}))
+        self.arm(role, Arm(requests=1, latency={latency_bin(latency_s): 1}))
 
     def failed(self, role: Role) -> None:
         """An install was given a request and had no answer to it."""
-        self._arm(role, Arm(requests=1, errors=1))
+        self.arm(role, Arm(requests=1, errors=1))
 
     def compared(self, comparison: Comparison) -> None:
         """A shadow's answer was held against the one that went out."""
         distance = {distance_bin(comparison.relative): 1}
-        self._add(Sums(compared=Compared(compared=comparison.items, agreed=comparison.agreed, distance=distance)))
+        self.add(Sums(compared=Compared(compared=comparison.items, agreed=comparison.agreed, distance=distance)))
 
     def dropped(self) -> None:
         """A shadow had too much to do."""
-        self._add(Sums(compared=Compared(dropped=1)))
+        self.add(Sums(compared=Compared(dropped=1)))
 
-    def predicted(self, item: str, predicted: Predicted) -> None:
-        """Keep what was said of an item until its label comes. Of two answers of one install, the later counts."""
-        with self._lock:
-            others = [found for found in self._answered.pop(item, []) if found.role != predicted.role]
-            self._answered[item] = [*others, predicted]
-            while len(self._answered) > MAX_ANSWERED:
-                self._answered.popitem(last=False)
+    def labelled(self, role: Role, prediction: int, confidence: float, label: int) -> None:
+        """A label came for an item that this install answered."""
+        cell = min(label, CLASSES - 1) * CLASSES + min(prediction, CLASSES - 1)
+        bin = min(int(confidence * CALIBRATION_BINS), CALIBRATION_BINS - 1)
+        right = int(prediction == label)
+        self.arm(
+            role,
+            Arm(labelled=1, correct=right, confusion={cell: 1}, confident={bin: 1}, right={bin: 1} if right else {}),
+        )
 
-    def label(self, item: str, label: int) -> bool:
-        """An item's label, for every install that answered it; the first one counts. False for an unknown item."""
-        with self._lock:
-            found = self._answered.get(item)
-            if found is None:
-                return False
-            self._answered[item] = []
-        for role, prediction, confidence in found:
-            cell = min(label, CLASSES - 1) * CLASSES + min(prediction, CLASSES - 1)
-            bin = min(int(confidence * CALIBRATION_BINS), CALIBRATION_BINS - 1)
-            right = int(prediction == label)
-            self._arm(
-                role,
-                Arm(
-                    labelled=1, correct=right, confusion={cell: 1}, confident={bin: 1}, right={bin: 1} if right else {}
-                ),
-            )
-        return True
+    def arm(self, role: Role, arm: Arm) -> None:
+        """Something that happened to one install."""
+        self.add(Sums(arms={role: arm}))
 
-    def poll(
-        self, now: float, clock: float, window_s: float, *, last: bool = False
-    ) -> tuple[float, float, Sums] | None:
-        """(start, duration, sums) of the window, if it is over (or the ``last``) and not empty; the next one begins."""
+    def add(self, sums: Sums) -> None:
+        """Something that happened."""
         with self._lock:
-            if now - self._began < window_s and not last:
-                return None
+            self._sums = merge(self._sums, sums)
+
+    def due(self, now: float, window_s: float) -> bool:
+        """Is the window over?"""
+        return now - self._began >= window_s
+
+    def poll(self, now: float, clock: float) -> tuple[float, float, Sums] | None:
+        """(start, duration, sums) of the window, unless it is empty; the next one begins."""
+        with self._lock:
             closed = self._start, now - self._began, self._sums
             self._sums, self._began, self._start = Sums(), now, clock
         return closed if closed[2] != Sums() else None
 
-    def _arm(self, role: Role, arm: Arm) -> None:
-        self._add(Sums(arms={role: arm}))
 
-    def _add(self, sums: Sums) -> None:
+class Records:
+    """The recorders of one model's experiments: the one that goes on, and those that labels still come for."""
+
+    def __init__(self) -> None:
+        self._recorders: list[tuple[Experiment, Recorder]] = []
+        self._lock = threading.Lock()
+
+    def of(self, which: Experiment, now: float, clock: float) -> Recorder:
+        """The recorder of an experiment."""
         with self._lock:
-            self._sums = merge(self._sums, sums)
+            for known, recorder in self._recorders:
+                if known == which:
+                    return recorder
+            recorder = Recorder(now, clock)
+            self._recorders.append((which, recorder))
+            return recorder
+
+    def poll(
+        self, model: str, current: Experiment | None, now: float, clock: float, window_s: float, *, last: bool = False
+    ) -> list[ExperimentClosed]:
+        """Windows that are over, or the ``last``. The recorder of an experiment that is not the ``current`` goes with
+        its window."""
+        closed = []
+        with self._lock:
+            for known, recorder in list(self._recorders):
+                if not last and not recorder.due(now, window_s):
+                    continue
+                found = recorder.poll(now, clock)
+                if known != current:
+                    self._recorders.remove((known, recorder))
+                if found is not None:
+                    start, duration, sums = found
+                    closed.append(
+                        ExperimentClosed(
+                            model=model,
+                            experiment=known.name,
+                            kind=known.kind,
+                            versions=known.versions,
+                            start=start,
+                            duration=duration,
+                            sums=sums,
+                        )
+                    )
+        return closed
 
 
 def latency_bin(seconds: float) -> int:
