@@ -357,7 +357,7 @@ class RolloutDetail(Rollout, frozen=True, kw_only=True):
 class PanelReading(Resource, frozen=True, kw_only=True):
     """One test of the panel over one span."""
 
-    test: Literal["embedding", "classes", "confidence", "embedding-vs-rest", "classes-vs-rest"]
+    test: Literal["embedding", "mmd", "classes", "confidence", "embedding-vs-rest", "classes-vs-rest"]
     statistic: float
     threshold: float
     p_value: float

@@ -381,7 +381,7 @@ class RolloutDetail(RolloutOut):
 class PanelReading(BaseModel):
     """One test of the panel over one span."""
 
-    test: Literal["embedding", "classes", "confidence", "embedding-vs-rest", "classes-vs-rest"]
+    test: Literal["embedding", "mmd", "classes", "confidence", "embedding-vs-rest", "classes-vs-rest"]
     statistic: float
     threshold: float
     """The statistic's value at which this test alone would raise the alarm."""

@@ -29,8 +29,8 @@ from edgewise_hub.fleet.tables import Membership
 from edgewise_hub.hub import Hub
 from edgewise_hub.monitoring import alerts
 from edgewise_hub.monitoring import reference as references
-from edgewise_hub.monitoring.drift import panel, versus_rest
 from edgewise_hub.monitoring.drift.baseline import Baseline
+from edgewise_hub.monitoring.drift.group import judge as judge_group
 from edgewise_hub.monitoring.drift.panel import Judged, Policy
 from edgewise_hub.monitoring.drift.span import Seen, cut
 from edgewise_hub.monitoring.drift.summary import Summary
@@ -95,10 +95,7 @@ class Monitor:
             others = self._windows(hub, session, model, group, span.start, span.end, inside=False)
         fleet = _fleet([*span.windows, *others])
         kinds = self._kinds(hub, (window.bundle for window in span.windows))
-        rng = np.random.default_rng(round(span.end * 1000))
-        versus = versus_rest.compare_all(fleet, groups, kinds, self._policy.alpha, rng)[group]
-        own = list(versus_rest.stratify(fleet, groups[group], kinds).values())
-        judged = panel.judge(own, versus, self._policy, rng)
+        judged, versus = judge_group(fleet, groups, group, kinds, self._policy, seed=round(span.end * 1000))
         row = Judgement(
             tenant_id=hub.tenant,
             id=uuid.uuid4().hex,

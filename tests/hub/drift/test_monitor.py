@@ -216,7 +216,7 @@ def test_the_api_shows_each_group_with_its_history_oldest_first(fleet, client):
     assert current == shown["history"][-1]
     assert current["versions"] == [1] and current["windows"] == 2 and current["n"] == 2 * ITEMS
     assert {test["test"] for test in current["tests"]} == {
-        "embedding", "classes", "confidence", "embedding-vs-rest", "classes-vs-rest"
+        "embedding", "mmd", "classes", "confidence", "embedding-vs-rest", "classes-vs-rest"
     }  # fmt: skip
     for test in current["tests"]:
         assert test["alarm"] == (test["statistic"] > test["threshold"])

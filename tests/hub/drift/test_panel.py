@@ -77,7 +77,7 @@ def test_a_stream_with_memory_needs_blocks(in_order):
 def test_windows_of_many_devices_are_held_against_shorter_blocks(in_order):
     """Ten devices with 20 pictures each know more than one with 200: their null is narrower."""
     baseline = Baseline(in_order[:5000].reference(), seed=3)
-    one, ten = baseline.nulls(200, 200.0).embedding, baseline.nulls(200, 20.0).embedding
+    one, ten = baseline.nulls(200, 200.0)["embedding"], baseline.nulls(200, 20.0)["embedding"]
     assert ten.mean < one.mean
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from edgewise.sketch import SketchSpec
 from edgewise_hub.monitoring import reference as references
-from edgewise_hub.monitoring.drift.reference import block_length
+from edgewise_hub.monitoring.drift.memory import block_length
 
 
 def autoregressive(phi: float, m: int, seed: int) -> np.ndarray:

@@ -1354,7 +1354,7 @@ export interface components {
              * Test
              * @enum {string}
              */
-            test: "embedding" | "classes" | "confidence" | "embedding-vs-rest" | "classes-vs-rest";
+            test: "embedding" | "mmd" | "classes" | "confidence" | "embedding-vs-rest" | "classes-vs-rest";
             /** Threshold */
             threshold: number;
         };

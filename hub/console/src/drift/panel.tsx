@@ -8,6 +8,7 @@ import { Mark } from "../parts/marks";
 
 const TITLES: Record<PanelReading["test"], string> = {
   embedding: "Embedding",
+  mmd: "Embedding, by distance",
   classes: "Predicted classes",
   confidence: "Confidence",
   "embedding-vs-rest": "Embedding, against the rest",

@@ -7,12 +7,13 @@ of n items, whole blocks without replacement, from the other, both ways. Each dr
 
 **Blocks.** Items that follow each other on one device depend on each other as far as the reference's block length. A
 span merges many devices' runs, so blocks are no longer than a run: four cameras with 40 items each know more than one
-camera with 160.
+camera with 160. Where a run is longer than the blocks, each draw is inflated by what blocks forget (``memory``).
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -21,6 +22,8 @@ import numpy.typing as npt
 
 from edgewise_hub.monitoring.drift import classes as class_test
 from edgewise_hub.monitoring.drift import confidence as ks
+from edgewise_hub.monitoring.drift import mmd
+from edgewise_hub.monitoring.drift.memory import Memory
 from edgewise_hub.monitoring.drift.null import Null
 from edgewise_hub.monitoring.drift.reference import Reference, means_by_class, one_hot
 from edgewise_hub.monitoring.drift.ridge_t2 import Metric, effective_n
@@ -34,14 +37,20 @@ GRID = (16, 32, 64, 128, 256, 512)
 """Where nulls are drawn. n_e carries the dependence on n; what is left (how normal a mean is) fades long before 512."""
 
 
+Draws = npt.NDArray[np.float64]
+
+
 @dataclass(frozen=True)
 class Nulls:
-    """``embedding``: ridge-T2. ``reweighted``: the same against the reference reweighted to the window's own mix of
-    classes. ``confidence``: n_e * D^2. None where the model lacks the output."""
+    """Each test's null, by name: ``embedding`` (ridge-T2), ``mmd``, ``classes``, ``confidence``, and ``reweighted``,
+    which is ridge-T2 against the reference reweighted to the window's own mix of classes. Those that the model has no
+    output for are missing. ``drawn``: the p-values [B] of the same B draws in every test."""
 
-    embedding: Null | None
-    reweighted: Null | None
-    confidence: Null | None
+    by_test: dict[str, Null]
+    drawn: dict[str, Draws]
+
+    def __getitem__(self, test: str) -> Null | None:
+        return self.by_test.get(test)
 
 
 class Baseline:
@@ -52,17 +61,21 @@ class Baseline:
         self.limit = reference.m // SHARE
         """Largest n that is judged as such."""
         self._seed = seed
-        self._nulls: dict[tuple[int, int], Nulls] = {}
+        self._nulls: dict[tuple[int, int, int], Nulls] = {}
         self._design_effects: dict[int, float] = {}
+        self._memory: dict[str, Memory] | None = None
 
     def nulls(self, n: float, run: float) -> Nulls:
         """Nulls for about n items in runs of ``run`` items of one device: the nearest place on the grid that the
         reference is large enough for."""
         allowed = [place for place in GRID if place <= self.limit] or [GRID[0]]
         place = min(allowed, key=lambda candidate: abs(np.log(candidate / max(n, 1))))
-        key = (place, self._length(run))
+        key = (place, self._length(run), self._run(run))
         if key not in self._nulls:
-            self._nulls[key] = draw_nulls(self.reference, *key, np.random.default_rng([self._seed, *key]))
+            inflation = {test: memory.inflation(key[2], key[1]) for test, memory in self._memories().items()}
+            self._nulls[key] = draw_nulls(
+                self.reference, place, key[1], np.random.default_rng([self._seed, *key]), inflation
+            )
         return self._nulls[key]
 
     def design_effect(self, run: float) -> float:
@@ -73,38 +86,63 @@ class Baseline:
             self._design_effects[length] = 1.0 if classes is None else class_test.design_effect(classes, length)
         return self._design_effects[length]
 
+    def _run(self, run: float) -> int:
+        """A run, rounded up to a power of two, so that few nulls are drawn; 1 where the reference has no memory."""
+        return 1 if self.reference.block == 1 else 1 << math.ceil(math.log2(max(run, 1.0)))
+
     def _length(self, run: float) -> int:
-        """Items a block: a run's, rounded up to a power of two (few nulls to draw), at most the reference's."""
-        return min(self.reference.block, 1 << math.ceil(math.log2(max(run, 1.0))))
+        """Items a block: a run's, at most the reference's."""
+        return min(self.reference.block, self._run(run))
+
+    def _memories(self) -> dict[str, Memory]:
+        """Each test's memory, in the scale in which it weighs what it sees."""
+        if self._memory is None:
+            reference = self.reference
+            self._memory = {}
+            if reference.block > 1 and reference.features is not None:
+                rows = reference.rows()
+                self._memory["mmd"] = Memory(rows)
+                self._memory["embedding"] = Memory(reference.metric.whiten(rows - reference.metric.mean))
+                self._memory["reweighted"] = self._memory["embedding"]
+            if reference.block > 1 and reference.classes is not None:
+                shares = np.sqrt(np.maximum(reference.class_counts / reference.m, 1e-12))
+                self._memory["classes"] = Memory(one_hot(reference.classes, reference.class_count) / shares)
+            if reference.block > 1 and reference.confidence is not None:
+                bins = one_hot(reference.bins, len(reference.edges) + 1)
+                self._memory["confidence"] = Memory(bins.cumsum(axis=1)[:, :-1])
+        return self._memory
 
 
-def draw_nulls(reference: Reference, n: int, length: int, rng: np.random.Generator) -> Nulls:
-    """Draw DRAWS windows of about n items, in blocks of ``length``, where nothing drifted.
+def draw_nulls(
+    reference: Reference, n: int, length: int, rng: np.random.Generator, inflation: Mapping[str, float]
+) -> Nulls:
+    """Draw DRAWS windows of about n items, in blocks of ``length``, where nothing drifted. ``inflation``: what each
+    test's draws are multiplied by, at least 1.
 
     About a second at m = 10,000 and D = 256.
     """
     blocks = reference.m // length
-    items = np.arange(blocks * length).reshape(blocks, length)
     parts = _Parts(
         rows=reference.rows() if reference.features is not None else None,
         classes=one_hot(reference.classes, reference.class_count) if reference.classes is not None else None,
         bins=one_hot(reference.bins, len(reference.edges) + 1) if reference.confidence is not None else None,
     )
-    by_block = _Parts(*(None if part is None else part[items].sum(axis=1) for part in parts))
-    found: list[tuple[Draws | None, ...]] = []
+    found: dict[str, list[Draws]] = {}
     for _ in range(SPLITS):
+        first = int(rng.integers(reference.m))
+        items = (first + np.arange(blocks * length).reshape(blocks, length)) % reference.m
+        by_block = _Parts(*(None if part is None else part[items].sum(axis=1) for part in parts))
         order = rng.permutation(blocks)
         halves = order[: blocks // 2], order[blocks // 2 :]
         for kept, drawn in (halves, halves[::-1]):
             fold = _Parts(*(None if part is None else part[items[kept].ravel()] for part in parts))
             windows = _windows(drawn, max(1, round(n / length)), DRAWS // (2 * SPLITS), rng)
             sums = _Parts(*(None if part is None else windows @ part[drawn] for part in by_block))
-            found.append(_statistics(fold, sums, len(kept) * length, int(windows[0].sum()) * length))
-    nulls = [None if draws[0] is None else Null(np.concatenate(draws)) for draws in zip(*found, strict=True)]
-    return Nulls(*nulls)
-
-
-Draws = npt.NDArray[np.float64]
+            for test, draws in _statistics(fold, sums, len(kept) * length, int(windows[0].sum()) * length).items():
+                found.setdefault(test, []).append(draws)
+    draws_of = {test: np.concatenate(draws) * inflation.get(test, 1.0) for test, draws in found.items()}
+    nulls = {test: Null(draws) for test, draws in draws_of.items()}
+    return Nulls(nulls, {test: nulls[test].p_values(draws) for test, draws in draws_of.items()})
 
 
 class _Parts(NamedTuple):
@@ -115,23 +153,27 @@ class _Parts(NamedTuple):
     bins: npt.NDArray[np.float32] | None
 
 
-def _statistics(fold: _Parts, sums: _Parts, m: int, size: int) -> tuple[Draws | None, Draws | None, Draws | None]:
-    """Embedding, reweighted and confidence statistics of windows of ``size`` items (their ``sums``) against a fold of m
-    items."""
+def _statistics(fold: _Parts, sums: _Parts, m: int, size: int) -> dict[str, Draws]:
+    """Each test's statistics of windows of ``size`` items (their ``sums``) against a fold of m items."""
     n_e = effective_n(size, m)
-    embedding = reweighted = confidence = None
+    found: dict[str, Draws] = {}
     if fold.rows is not None and sums.rows is not None:
         second = (fold.rows.T @ fold.rows).astype(np.float64)
         metric = Metric.of_moments(m, fold.rows.sum(axis=0, dtype=np.float64), second)
         means = sums.rows.astype(np.float64) / size
-        embedding = n_e * metric.squared_lengths(means - metric.mean)
+        found["embedding"] = n_e * metric.squared_lengths(means - metric.mean)
+        found["mmd"] = mmd.statistics(means - metric.mean, n_e)
         if fold.classes is not None and sums.classes is not None:
             per_class = means_by_class(fold.rows, fold.classes, metric.mean)
-            reweighted = n_e * metric.squared_lengths(means - sums.classes / size @ per_class)
+            found["reweighted"] = n_e * metric.squared_lengths(means - sums.classes / size @ per_class)
+    if fold.classes is not None and sums.classes is not None:
+        found["classes"] = class_test.statistics(
+            sums.classes.astype(np.int64), fold.classes.sum(axis=0).astype(np.int64)
+        )
     if fold.bins is not None and sums.bins is not None:
         held = fold.bins.sum(axis=0).astype(np.int64)
-        confidence = ks.statistics(sums.bins.astype(np.int64), held, n_e)
-    return embedding, reweighted, confidence
+        found["confidence"] = ks.statistics(sums.bins.astype(np.int64), held, n_e)
+    return found
 
 
 def _windows(blocks: Counts, taken: int, count: int, rng: np.random.Generator) -> npt.NDArray[np.float32]:

@@ -30,12 +30,28 @@ def test(a: Counts, b: Counts, rng: np.random.Generator, design_effect: float = 
     if len(a) < 2:
         return 0.0, 1.0
     statistic = float(_chi_squared(a[None, :], a + b)[0])
-    smaller = min(int(a.sum()), int(b.sum()))
-    if smaller * float((a + b).min()) / float((a + b).sum()) >= 5:
+    if not is_sparse(a, b):
         return statistic, max(float(stats.chi2.sf(statistic, len(a) - 1)), 1e-300)
     tables = rng.multivariate_hypergeometric(a + b, int(a.sum()), size=DRAWS, method="marginals")
     reached = int((_chi_squared(tables, a + b) >= statistic * (1 - 1e-12)).sum())
     return statistic, (1 + reached) / (1 + DRAWS)
+
+
+def is_sparse(a: Counts, b: Counts) -> bool:
+    """Whether an expected count is below 5, of a class that either has seen."""
+    pooled = (a + b)[(a + b) > 0]
+    return bool(min(int(a.sum()), int(b.sum())) * float(pooled.min(initial=2**62)) < 5 * float(pooled.sum()))
+
+
+def statistics(tables: Counts, reference: Counts) -> npt.NDArray[np.float64]:
+    """Pearson's statistic of each row of ``tables`` [k, K] and the reference's counts [K]: [k]. Classes that neither
+    has are left out."""
+    pooled = tables + reference
+    n, m = tables.sum(axis=1, keepdims=True), reference.sum()
+    expected = n * pooled / (n + m)
+    gaps = np.divide((tables - expected) ** 2, pooled, out=np.zeros(pooled.shape), where=pooled > 0)
+    result: npt.NDArray[np.float64] = (gaps.sum(axis=1, keepdims=True) * (n + m) ** 2 / np.maximum(n * m, 1)).ravel()
+    return result
 
 
 def design_effect(classes: npt.NDArray[np.integer], block: int) -> float:

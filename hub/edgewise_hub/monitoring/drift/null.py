@@ -34,7 +34,14 @@ class Null:
 
     def p_value(self, statistic: float) -> float:
         """Chance of a statistic at least as large where nothing drifted, within (0, 1]."""
-        if statistic > self._from:
-            return max(TAIL * math.exp(-(statistic - self._from) / self._excess), SMALLEST)
-        reached = len(self._draws) - int(np.searchsorted(self._draws, statistic, side="left"))
-        return max((1 + reached) / (1 + len(self._draws)), TAIL)
+        return float(self.p_values(np.array([statistic]))[0])
+
+    def p_values(self, statistics: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
+        """The p-value of each statistic [k]."""
+        beyond = np.clip((statistics - self._from) / self._excess, 0, -math.log(SMALLEST))
+        reached = len(self._draws) - np.searchsorted(self._draws, statistics, side="left")
+        within = np.maximum((1 + reached) / (1 + len(self._draws)), TAIL)
+        found: npt.NDArray[np.float64] = np.where(
+            statistics > self._from, np.maximum(TAIL * np.exp(-beyond), SMALLEST), within
+        )
+        return found

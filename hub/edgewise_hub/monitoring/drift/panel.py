@@ -1,8 +1,9 @@
 """The panel: every test on one group's span, one judgement.
 
 Rules that hold here:
-- ``alpha`` is the false-alarm rate of one judgement of one group over all its tests and bundles: each of k tests alarms
-  below alpha / k (Bonferroni), and the judgement's p-value is k times the smallest;
+- ``alpha`` is the false-alarm rate of one judgement of one group over all its tests and bundles: the tests against the
+  reference are one family, those against the rest another, labels a third; within a family the smallest p-value counts,
+  held against draws of all tests at once (``joint``), and over families it is multiplied by their number;
 - no single test wins: the embedding sees what the classes do not, and the other way round;
 - what is called harmful is estimated or labelled to harm; a mere difference is not; labels overrule the estimate.
 
@@ -31,7 +32,7 @@ from edgewise_hub.monitoring.drift.strata import Result, Stratum
 from edgewise_hub.monitoring.drift.versus_rest import VersusRest
 
 Verdict = Literal["wait", "quiet", "label-shift", "drift", "harmful"]
-Test = Literal["embedding", "classes", "confidence", "embedding-vs-rest", "classes-vs-rest"]
+Test = Literal["embedding", "mmd", "classes", "confidence", "embedding-vs-rest", "classes-vs-rest"]
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ class Reading:
 class Judged:
     """A judgement. ``labels_p``: p-value of the labelled accuracy, None without labels. ``explained_p``: p-value of the
     embeddings against the reference with the span's own mix of classes. ``bundles``: each test's own statistic and
-    p-value, by bundle."""
+    p-value, by bundle. ``one_device``: the device without which there would be no alarm."""
 
     verdict: Verdict
     n: int
@@ -85,6 +86,7 @@ class Judged:
     explained_p: float | None
     versions: tuple[int, ...]
     bundles: dict[str, dict[str, tuple[float, float]]] = field(default_factory=dict)
+    one_device: str | None = None
 
     @property
     def refuted(self) -> bool:
@@ -101,26 +103,38 @@ def judge(strata: Sequence[Stratum], versus: VersusRest | None, policy: Policy, 
     """Judge one group's span: its strata (one a bundle) against their references, and the group against the rest."""
     by_bundle: dict[Test, list[tuple[str, Result]]] = {
         "embedding": _each(strata, [tests.embedding(s) for s in strata]),
+        "mmd": _each(strata, [tests.discrepancy(s) for s in strata]),
         "classes": _each(strata, [tests.classes(s, rng) for s in strata]),
         "confidence": _each(strata, [tests.confidence(s) for s in strata]),
-        "embedding-vs-rest": [("", result) for result in (versus.embedding if versus else ())],
-        "classes-vs-rest": [("", result) for result in (versus.classes if versus else ())],
     }
-    ran = {test: found for test, found in by_bundle.items() if found}
+    by_bundle = {test: found for test, found in by_bundle.items() if found}
+    rest: dict[Test, Sequence[Result]] = {}
+    if versus is not None:
+        rest = {"embedding-vs-rest": versus.embedding, "classes-vs-rest": versus.classes}
+    rest = {test: found for test, found in rest.items() if found}
     estimate = estimates.estimate([(s.baseline.reference, s.seen.confidence) for s in strata])
     labelled, correct = sum(s.seen.labelled for s in strata), sum(s.seen.correct for s in strata)
     labels_p = _labels_p(strata, labelled, correct, policy)
-    count = len(ran) + (labels_p is not None)
-    each = policy.alpha / max(count, 1)
-    readings = tuple(_reading(test, [result for _, result in found], each) for test, found in ran.items())
-    p_values = [reading.p_value for reading in readings] + ([labels_p] if labels_p is not None else [])
+    families = bool(by_bundle) + bool(rest) + (labels_p is not None)
+    each = policy.alpha / max(families, 1)
+    readings: list[Reading] = []
+    p_values = [labels_p] if labels_p is not None else []
+    if by_bundle:
+        null = tests.joint(
+            [(s, s.seen.n) for s in strata], {t: [b for b, _ in found] for t, found in by_bundle.items()}
+        )
+        own: dict[Test, Sequence[Result]] = {test: [result for _, result in found] for test, found in by_bundle.items()}
+        readings += [_reading(test, results, null.limit(each)) for test, results in own.items()]
+        p_values.append(null.p_value(min(reading.p_value for reading in readings)))
+    if rest and versus is not None and versus.joint is not None:
+        readings += [_reading(test, results, versus.joint.limit(each)) for test, results in rest.items()]
+        p_values.append(versus.p_value)
     explained = [result.p_value for result in map(tests.reweighted, strata) if result is not None]
     explained_p = tests.combine(explained)[1] if explained else None
     bundles: dict[str, dict[str, tuple[float, float]]] = {}
-    for test, found in ran.items():
+    for test, found in by_bundle.items():
         for bundle, result in found:
-            if bundle:
-                bundles.setdefault(bundle, {})[test] = (result.statistic, result.p_value)
+            bundles.setdefault(bundle, {})[test] = (result.statistic, result.p_value)
     return Judged(
         verdict=_verdict(
             readings,
@@ -133,10 +147,10 @@ def judge(strata: Sequence[Stratum], versus: VersusRest | None, policy: Policy, 
         if p_values
         else "wait",
         n=sum(s.seen.n for s in strata),
-        p_value=min(1.0, count * min(p_values)) if p_values else 1.0,
+        p_value=min(1.0, families * min(p_values)) if p_values else 1.0,
         alpha=policy.alpha,
-        effect=_effect([result for _, result in by_bundle["embedding"]]),
-        readings=readings,
+        effect=_effect([result for _, result in by_bundle.get("embedding", [])]),
+        readings=tuple(readings),
         estimate=estimate,
         labelled=labelled,
         correct=correct,
@@ -163,9 +177,9 @@ def _verdict(
     if estimate is not None and estimate.high < estimate.reference - policy.tolerance:
         return "harmful"
     mix = alarms & {"classes", "classes-vs-rest"}
-    inputs = alarms & {"embedding", "embedding-vs-rest"}
+    inputs = alarms & {"embedding", "mmd", "embedding-vs-rest"}
     explained = explained_p is None or explained_p >= each
-    if mix and (not inputs or ("embedding" in inputs and explained)):
+    if mix and (not inputs or (inputs & {"embedding", "mmd"} and explained)):
         return "label-shift"
     return "drift"
 
@@ -174,10 +188,11 @@ def _each(strata: Sequence[Stratum], results: Sequence[Result | None]) -> list[t
     return [(s.bundle, result) for s, result in zip(strata, results, strict=True) if result is not None]
 
 
-def _reading(test: Test, results: Sequence[Result], alpha: float) -> Reading:
+def _reading(test: Test, results: Sequence[Result], limit: float) -> Reading:
+    """``limit``: the p-value below which this test alarms."""
     statistic, p_value = tests.combine([result.p_value for result in results])
-    limit = tests.threshold(alpha, len(results))
-    return Reading(test, statistic, limit, p_value, sum(result.n for result in results), p_value < alpha)
+    threshold = tests.threshold(limit, len(results))
+    return Reading(test, statistic, threshold, p_value, sum(result.n for result in results), p_value < limit)
 
 
 def _labels_p(strata: Sequence[Stratum], labelled: int, correct: int, policy: Policy) -> float | None:

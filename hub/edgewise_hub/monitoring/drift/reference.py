@@ -8,7 +8,6 @@ Rules that hold here:
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -16,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import linalg
 
+from edgewise_hub.monitoring.drift.memory import block_length
 from edgewise_hub.monitoring.drift.ridge_t2 import Metric
 from edgewise_hub.monitoring.drift.summary import Counts
 
@@ -128,35 +128,3 @@ def leading_components(rows: npt.NDArray[np.float32], count: int) -> npt.NDArray
     _, vectors = linalg.eigh(covariance, subset_by_index=[max(width - count, 0), width - 1])
     scores: npt.NDArray[np.float64] = centred.astype(np.float64) @ vectors
     return scores
-
-
-def block_length(series: npt.NDArray[np.float64]) -> int:
-    """Twice the automatic block length of Politis and White (2004, with the correction of 2009) for a series [m].
-
-    1 when no autocorrelation is seen. Twice, since blocks that are too short understate the variance, and a false
-    alarm costs more than a little power. At most m / 40.
-    """
-    m = len(series)
-    centred = series - series.mean()
-    variance = float(centred @ centred) / m
-    if m < 80 or variance <= 0:
-        return 1
-    patience = max(5, math.ceil(math.sqrt(math.log10(m))))
-    furthest = math.ceil(math.sqrt(m)) + patience
-    size = 1 << (2 * m - 1).bit_length()
-    spectrum = np.abs(np.fft.rfft(centred, size)) ** 2
-    covariances = np.fft.irfft(spectrum, size)[: furthest + 1] / m
-    limit = 2 * math.sqrt(math.log10(m) / m)
-    small = np.abs(covariances[1:] / variance) < limit
-    lag = next((k for k in range(furthest - patience + 1) if small[k : k + patience].all()), furthest)
-    if lag == 0:
-        return 1
-    lags = np.arange(1, min(2 * lag, furthest) + 1)
-    taper = np.clip(2 * (1 - lags / (2 * lag)), 0, 1)  # flat-top window
-    tapered = taper * covariances[lags]
-    long_run = covariances[0] + 2 * tapered.sum()
-    slope = 2 * (lags * tapered).sum()
-    if long_run <= 0:
-        return max(1, min(2 * lag, m // 40))
-    best = float(np.cbrt(2 * slope**2 / (4 / 3 * long_run**2) * m))
-    return max(1, min(math.ceil(2 * best), m // 40))

@@ -36,9 +36,14 @@ class Metric:
 
     def squared_lengths(self, deltas: Matrix) -> Vector:
         """delta' (C + mean(l) I)^-1 delta of each row: [k, D] -> [k]."""
-        whitened = linalg.solve_triangular(self.factor, deltas.T, lower=True)
-        result: Vector = np.einsum("ij,ij->j", whitened, whitened)
+        whitened = self.whiten(deltas)
+        result: Vector = np.einsum("ij,ij->i", whitened, whitened)
         return result
+
+    def whiten(self, deltas: npt.NDArray[np.floating]) -> Matrix:
+        """Each row in the coordinates whose squared length ``squared_lengths`` is: [k, D] -> [k, D]."""
+        whitened: Matrix = linalg.solve_triangular(self.factor, deltas.T, lower=True).T
+        return whitened
 
 
 def effective_n(n: float, m: float) -> float:

@@ -9,7 +9,7 @@ share reference items, and so the reference's sampling error: at most 1/11 of th
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,8 +17,9 @@ from scipy import stats
 
 from edgewise_hub.monitoring.drift import classes as class_test
 from edgewise_hub.monitoring.drift import confidence as ks
-from edgewise_hub.monitoring.drift import ridge_t2
+from edgewise_hub.monitoring.drift import mmd, ridge_t2
 from edgewise_hub.monitoring.drift.baseline import Baseline
+from edgewise_hub.monitoring.drift.joint import Joint, fisher
 from edgewise_hub.monitoring.drift.null import SMALLEST
 from edgewise_hub.monitoring.drift.ridge_t2 import effective_n
 from edgewise_hub.monitoring.drift.summary import Summary
@@ -66,15 +67,13 @@ def embedding(stratum: Stratum, *, reweighted: bool = False) -> Result | None:
     reference, seen = stratum.baseline.reference, stratum.seen
     if reference.features is None or seen.n_embedding < MIN_ITEMS:
         return None
-    n = min(
-        seen.n_embedding, stratum.baseline.limit
-    )  # more is judged as if it were so many: too careful, never too bold
-    nulls = stratum.baseline.nulls(n, stratum.run)
-    null, expected = nulls.embedding, reference.metric.mean
+    n = _judged_n(stratum, seen.n_embedding)
+    expected = reference.metric.mean
     if reweighted:
         if reference.classes is None or not seen.classes.sum():
             return None
-        null, expected = nulls.reweighted, seen.classes / seen.classes.sum() @ reference.class_means
+        expected = seen.classes / seen.classes.sum() @ reference.class_means
+    null = stratum.baseline.nulls(n, stratum.run)["reweighted" if reweighted else "embedding"]
     if null is None:
         return None
     n_e = effective_n(n, reference.m)
@@ -87,16 +86,38 @@ def reweighted(stratum: Stratum) -> Result | None:
     return embedding(stratum, reweighted=True)
 
 
-def classes(stratum: Stratum, rng: np.random.Generator) -> Result | None:
-    """Chi-squared of predicted classes against the reference's."""
+def discrepancy(stratum: Stratum) -> Result | None:
+    """MMD of the embeddings against the reference."""
     reference, seen = stratum.baseline.reference, stratum.seen
-    n = int(seen.classes.sum())
-    if reference.classes is None or n < MIN_ITEMS:
+    if reference.features is None or seen.n_embedding < MIN_ITEMS:
         return None
-    excess = max(n / stratum.baseline.limit, 1.0)
-    counts = np.rint(seen.classes / excess).astype(np.int64)
-    effect = stratum.baseline.design_effect(stratum.run)
-    return Result(*class_test.test(counts, reference.class_counts, rng, effect), n)
+    n = _judged_n(stratum, seen.n_embedding)
+    null = stratum.baseline.nulls(n, stratum.run)["mmd"]
+    if null is None:
+        return None
+    delta = seen.mean(reference.scale) - reference.metric.mean
+    statistic = float(mmd.statistics(delta[None, :], effective_n(n, reference.m))[0])
+    return Result(statistic, null.p_value(statistic), seen.n_embedding)
+
+
+def classes(stratum: Stratum, rng: np.random.Generator) -> Result | None:
+    """Chi-squared of predicted classes against the reference's. Where a class is too rare for the draws to know, the
+    p-value is no smaller than the exact test's."""
+    reference, seen = stratum.baseline.reference, stratum.seen
+    counted = int(seen.classes.sum())
+    if reference.classes is None or counted < MIN_ITEMS:
+        return None
+    n = _judged_n(stratum, counted)
+    null = stratum.baseline.nulls(n, stratum.run)["classes"]
+    if null is None:
+        return None
+    counts = np.rint(seen.classes * (n / counted)).astype(np.int64)
+    statistic = float(class_test.statistics(counts[None, :], reference.class_counts)[0])
+    p_value = null.p_value(statistic)
+    if class_test.is_sparse(counts, reference.class_counts):
+        effect = stratum.baseline.design_effect(stratum.run)
+        p_value = max(p_value, class_test.test(counts, reference.class_counts, rng, effect)[1])
+    return Result(statistic, p_value, counted)
 
 
 def confidence(stratum: Stratum) -> Result | None:
@@ -105,12 +126,23 @@ def confidence(stratum: Stratum) -> Result | None:
     counted = int(seen.confidence.sum())
     if reference.confidence is None or counted < MIN_ITEMS:
         return None
-    n = min(counted, stratum.baseline.limit)
-    null = stratum.baseline.nulls(n, stratum.run).confidence
+    n = _judged_n(stratum, counted)
+    null = stratum.baseline.nulls(n, stratum.run)["confidence"]
     if null is None:
         return None
     statistic = float(ks.statistics(seen.confidence[None, :], reference.bin_counts, effective_n(n, reference.m))[0])
     return Result(statistic, null.p_value(statistic), counted)
+
+
+def joint(strata: Sequence[tuple[Stratum, float]], tests: Mapping[str, Collection[str]]) -> Joint:
+    """The joint null of ``tests`` (name -> the bundles that it ran in) over (stratum, n) of each bundle."""
+    drawn = {s.bundle: s.baseline.nulls(n, s.run).drawn for s, n in strata}
+    return Joint([fisher([drawn[bundle][test] for bundle in sorted(bundles)]) for test, bundles in tests.items()])
+
+
+def _judged_n(stratum: Stratum, n: int) -> int:
+    """More is judged as if it were as much as the limit: too careful, never too bold."""
+    return min(n, stratum.baseline.limit)
 
 
 def embedding_versus(stratum: Stratum, rest: Stratum) -> Result | None:
@@ -119,7 +151,7 @@ def embedding_versus(stratum: Stratum, rest: Stratum) -> Result | None:
     if reference.features is None or min(n, others) < MIN_ITEMS:
         return None
     n_e = effective_n(n, others)
-    null = stratum.baseline.nulls(n_e, max(stratum.run, rest.run)).embedding
+    null = stratum.baseline.nulls(n_e, max(stratum.run, rest.run))["embedding"]
     if null is None:
         return None
     delta = stratum.seen.mean(reference.scale) - rest.seen.mean(reference.scale)

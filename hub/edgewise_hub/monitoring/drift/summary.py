@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import operator
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,6 +58,26 @@ class Summary:
             labelled=self.labelled + other.labelled,
             correct=self.correct + other.correct,
         )
+
+    def __sub__(self, part: Summary) -> Summary:
+        """What is left without ``part``, which was added before."""
+        return Summary(
+            n=self.n - part.n,
+            n_embedding=self.n_embedding - part.n_embedding,
+            total=self.total - part.total,
+            classes=self.classes - part.classes,
+            confidence=self.confidence - part.confidence,
+            labelled=self.labelled - part.labelled,
+            correct=self.correct - part.correct,
+        )
+
+    @staticmethod
+    def sum(summaries: Iterable[Summary]) -> Summary:
+        """All of one bundle together. Raises ValueError for none."""
+        found = list(summaries)
+        if not found:
+            raise ValueError("summary: expected at least one, got none")
+        return functools.reduce(operator.add, found)
 
     def mean(self, scale: int) -> npt.NDArray[np.float64]:
         """Mean feature vector [D]."""

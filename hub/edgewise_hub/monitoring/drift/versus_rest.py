@@ -7,13 +7,14 @@ named first, its devices leave everybody's rest, and the others are tested again
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from edgewise_hub.monitoring.drift import ridge_t2, strata
+from edgewise_hub.monitoring.drift import one_device, ridge_t2, strata
 from edgewise_hub.monitoring.drift.baseline import Baseline
+from edgewise_hub.monitoring.drift.joint import Joint
 from edgewise_hub.monitoring.drift.strata import Result, Stratum
 from edgewise_hub.monitoring.drift.summary import Summary
 
@@ -31,17 +32,19 @@ class Kind:
 
 @dataclass(frozen=True)
 class VersusRest:
-    """One group against the rest, bundle by bundle. ``without``: groups that had left the rest before."""
+    """One group against the rest, bundle by bundle. ``joint``: the null of both tests together. ``without``: groups
+    that had left the rest before."""
 
     embedding: tuple[Result, ...] = ()
     classes: tuple[Result, ...] = ()
+    joint: Joint | None = None
     without: tuple[str, ...] = ()
 
     @property
     def p_value(self) -> float:
-        """Of both tests together (Bonferroni); 1 where neither could run."""
+        """Of both tests together; 1 where neither could run."""
         found = [strata.combine([r.p_value for r in part])[1] for part in (self.embedding, self.classes) if part]
-        return min(1.0, len(found) * min(found)) if found else 1.0
+        return self.joint.p_value(min(found)) if self.joint else 1.0
 
     @property
     def size(self) -> float:
@@ -50,18 +53,20 @@ class VersusRest:
 
 
 def stratify(fleet: Fleet, devices: Iterable[str], kinds: Mapping[str, Kind]) -> dict[str, Stratum]:
-    """Merge what some devices sent, by bundle. A bundle that is not among ``kinds`` is left out."""
-    sums: dict[str, Summary] = {}
-    squares: dict[str, float] = {}
+    """Merge what some devices sent, each capped (``one_device``), by bundle. A bundle not among ``kinds`` is left
+    out."""
+    by_bundle: dict[str, dict[str, Summary]] = {}
     for device in sorted(devices):
         for bundle, summary in fleet.get(device, {}).items():
             if bundle in kinds:
-                sums[bundle] = sums[bundle] + summary if bundle in sums else summary
-                squares[bundle] = squares.get(bundle, 0.0) + float(summary.n) ** 2
-    return {
-        bundle: Stratum(bundle, kinds[bundle].version, kinds[bundle].baseline, seen, squares[bundle] / max(seen.n, 1))
-        for bundle, seen in sums.items()
-    }
+                by_bundle.setdefault(bundle, {})[device] = summary
+    found = {}
+    for bundle, each in by_bundle.items():
+        counted = one_device.cap(each)
+        seen = Summary.sum(counted.values())
+        run = sum(float(summary.n) ** 2 for summary in counted.values()) / max(seen.n, 1)
+        found[bundle] = Stratum(bundle, kinds[bundle].version, kinds[bundle].baseline, seen, run)
+    return found
 
 
 def compare_all(
@@ -92,15 +97,39 @@ def compare_all(
     return found
 
 
+def compare(
+    fleet: Fleet,
+    groups: Mapping[str, frozenset[str]],
+    group: str,
+    kinds: Mapping[str, Kind],
+    left: Sequence[str],
+    rng: np.random.Generator,
+) -> VersusRest:
+    """One group against the rest, without the groups that have ``left``."""
+    spoiled = frozenset[str]().union(*(groups[name] for name in left))
+    rest = stratify(fleet, fleet.keys() - groups[group] - spoiled, kinds)
+    return _compare(stratify(fleet, groups[group], kinds), rest, left, rng)
+
+
 def _compare(
-    own: Mapping[str, Stratum], rest: Mapping[str, Stratum], left: list[str], rng: np.random.Generator
+    own: Mapping[str, Stratum], rest: Mapping[str, Stratum], left: Sequence[str], rng: np.random.Generator
 ) -> VersusRest:
     pairs = [(own[bundle], rest[bundle]) for bundle in sorted(own.keys() & rest.keys())]
-    embedding = [strata.embedding_versus(mine, others) for mine, others in pairs]
-    classes = [strata.classes_versus(mine, others, rng) for mine, others in pairs]
+    embedding = {mine.bundle: strata.embedding_versus(mine, others) for mine, others in pairs}
+    classes = {mine.bundle: strata.classes_versus(mine, others, rng) for mine, others in pairs}
+    ran = {
+        name: [bundle for bundle, result in part.items() if result is not None]
+        for name, part in (("embedding", embedding), ("classes", classes))
+    }
+    ran = {name: bundles for name, bundles in ran.items() if bundles}
+    sizes = [
+        (replace(mine, run=max(mine.run, others.run)), ridge_t2.effective_n(max(mine.seen.n, 1), max(others.seen.n, 1)))
+        for mine, others in pairs
+    ]
     return VersusRest(
-        tuple(result for result in embedding if result is not None),
-        tuple(result for result in classes if result is not None),
+        tuple(result for result in embedding.values() if result is not None),
+        tuple(result for result in classes.values() if result is not None),
+        strata.joint(sizes, ran) if ran else None,
         tuple(left),
     )
 

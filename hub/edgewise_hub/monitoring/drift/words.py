@@ -6,6 +6,7 @@ from edgewise_hub.monitoring.drift.panel import Judged, Reading
 
 _DIFFERENCES = {
     "embedding": "its inputs differ from the reference",
+    "mmd": "its inputs differ from the reference",
     "classes": "its mix of predicted classes differs from the reference",
     "confidence": "the model's confidence differs from the reference",
     "embedding-vs-rest": "its inputs differ from the rest of the fleet",
@@ -18,6 +19,11 @@ def say(judged: Judged, group: str) -> str:
     """One to four sentences."""
     if judged.verdict == "wait":
         return f"{group}: nothing that can be judged was seen yet ({judged.n} inferences)."
+    if judged.one_device is not None:
+        return (
+            f"{group} is quiet: what differs is {judged.one_device} alone, and one device makes no group's alarm "
+            f"({judged.n} inferences)."
+        )
     if judged.verdict == "quiet":
         return f"{group} is quiet: {judged.n} inferences look like the reference (p = {_p(judged.p_value)})."
     alarms = [reading for reading in judged.readings if reading.alarm]
