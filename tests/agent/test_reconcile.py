@@ -423,3 +423,20 @@ def test_comes_to_rest_on_what_is_wished_or_on_the_last_good(
     assert device.duties.active() == expected
     assert all(model_duty.confirmed for model_duty in device.duties.models.values())
     assert device.serving is not None and dict(device.serving.bundles) == expected
+
+
+@pytest.mark.parametrize(
+    ("duties", "served_s", "actions"),
+    [
+        (confirmed(OLD), trial.MIN_LIFE_S, [Prepare({M: OLD}, None)]),
+        (confirmed(OLD), trial.MIN_LIFE_S - 1, []),
+        (on_trial(OLD, previous=None), trial.MIN_LIFE_S, []),
+    ],
+)
+def test_a_child_that_has_grown_is_replaced_by_its_like(duties: Duties, served_s: float, actions: list[Action]) -> None:
+    grown = Child({M: OLD}, ready=True, served_since=100.0, grown=True)
+    observed = Observed(duties=duties, whole=BOTH, serving=grown)
+    assert reconcile(desired(OLD), observed, 100.0 + served_s) == actions
+    like = Child({M: OLD}, ready=True)
+    observed = Observed(duties=confirmed(OLD), whole=BOTH, serving=grown, candidate=like)
+    assert reconcile(desired(OLD), observed, 100.0 + trial.MIN_LIFE_S) == [TakeOver(None, None)]

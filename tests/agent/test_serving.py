@@ -21,11 +21,13 @@ from agent_builders import (
     call,
     infer_body,
     make_bundle,
+    wait_for,
     write_blobs,
 )
 
 from edgewise.sketch import SketchSpec, WindowSketches
 from edgewise.wire.codec import decode_json
+from edgewise.wire.quality import Quality
 from edgewise_agent.serving.channel import (
     Configure,
     FromChild,
@@ -215,6 +217,22 @@ def test_windows_close_on_their_own_and_empty_ones_are_not_sent(blobs: Path, bun
         assert window.counters.inferences == 1 and window.duration > 0
         assert child.until(Heartbeat).rss > 10_000_000
         assert not [m for m in child.end() if isinstance(m, WindowClosed)]
+
+
+def test_the_desired_state_says_what_happens_to_odd_inputs(blobs: Path, bundle: Bundle) -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(16)
+        child = Child(blobs, listener, [bundle], quality=Quality(out_of_bounds="flag"))
+        child.serve()
+        infer = f"{child.url}/v2/models/{MODEL}/infer"
+        assert call(infer, infer_body(2.0))[1]["parameters"] == {"quality": "out_of_bounds: image"}
+        wish = ServeModel(model=MODEL, bundle=bundle.digest, window_s=3600, quality=Quality(out_of_bounds="refuse"))
+        child.process.send(Configure(models=[wish]))
+        wait_for(lambda: call(infer, infer_body(2.0))[0] == 400, "what is out of bounds is refused")
+        assert call(infer, broken(shape=[SIDE * SIDE]))[0] == 400
+        (window,) = [message for message in child.end() if isinstance(message, WindowClosed)]
+    assert window.quality["wrong_shape"] == {"image": 1} and window.quality["out_of_bounds"]["image"] >= 2
 
 
 @pytest.mark.parametrize(

@@ -18,8 +18,8 @@ log = logging.getLogger(__name__)
 CHILD_MB = 96
 """Of a serve child beside its models: Python, NumPy, a runtime."""
 GROWN = 1.25
-"""A child that is so many times what it was when its models were loaded has grown; one that was large from the start
-would be no smaller anew."""
+"""A child that is so many times the least that it was with its models loaded has grown; one that was large from the
+start would be no smaller anew."""
 TOO_MUCH = 1.5
 """So many times its memory, and it is ended."""
 
@@ -50,11 +50,11 @@ def allowance(name: str, options: Options) -> Allowance:
     return Allowance(options.threads or limits.threads, options.memory_mb, limits.memory_mb)
 
 
-def has_grown(rss: int, at_first: int, allowed: int | None) -> bool:
-    """Has a child whose RSS was ``at_first`` with its models loaded grown past what it is allowed? Bytes."""
-    return allowed is not None and rss > allowed and rss > GROWN * at_first
+def has_grown(rss: int, least: int, allowed: int | None) -> bool:
+    """Has a child whose RSS was ``least`` at the least grown past what it is allowed? Bytes."""
+    return allowed is not None and rss > allowed and rss > GROWN * least
 
 
-def is_too_much(rss: int, at_first: int, allowed: int | None) -> bool:
+def is_too_much(rss: int, least: int, allowed: int | None) -> bool:
     """So far that it cannot wait for a successor?"""
-    return allowed is not None and has_grown(rss, at_first, int(TOO_MUCH * allowed))
+    return allowed is not None and has_grown(rss, least, int(TOO_MUCH * allowed))

@@ -82,9 +82,11 @@ class LoadFailed(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 class Ready(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """Child -> supervisor: all that could be loaded is loaded and smoke-tested. ``runtimes``: names and versions."""
+    """Child -> supervisor: all that could be loaded is loaded and smoke-tested. ``runtimes``: names and versions;
+    ``rss``: bytes."""
 
     runtimes: list[str]
+    rss: int = 0
 
 
 class Listening(msgspec.Struct, frozen=True, kw_only=True, tag=True):

@@ -119,7 +119,7 @@ class Child:
             self._models[wish.model] = self._serving(model, wish, self._busy, feedback)
             self._load_others(wish)
             self._route(wish)
-        self._say(Ready(runtimes=sorted(runtimes)))
+        self._say(Ready(runtimes=sorted(runtimes), rss=rss()))
 
     def _open(self, bundle: str) -> Model:
         return batching(open_model(bundle, Path(self._loaded.blobs), self._loaded.threads), self._options)

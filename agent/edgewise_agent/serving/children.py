@@ -48,12 +48,12 @@ class Running:
     allowed: int | None = None
     """Bytes that it may take."""
     rss: int = 0
-    rss_at_first: int = 0
-    """When its models were loaded."""
+    rss_least: int = 0
+    """With its models loaded; loading itself may take more for a moment."""
 
     def observed(self) -> Child:
         """For ``reconcile``."""
-        grown = has_grown(self.rss, self.rss_at_first, self.allowed)
+        grown = has_grown(self.rss, self.rss_least, self.allowed)
         return Child(self.process.bundles, self.ready, self.served_since, frozenset(self.repairable), grown)
 
 
@@ -118,8 +118,8 @@ class Children:
         role, child = found
         child.heard_at, child.started = now, True
         match message:
-            case Ready(runtimes=runtimes):
-                child.ready, child.runtimes = True, runtimes
+            case Ready(runtimes=runtimes, rss=rss):
+                child.ready, child.runtimes, child.rss_least = True, runtimes, rss
                 if role == "serving":
                     process.send(Serve())
             case Listening():
@@ -128,8 +128,8 @@ class Children:
                     self._leave(other, now)
             case Heartbeat(rss=rss):
                 child.rss = rss
-                if child.ready and not child.rss_at_first:
-                    child.rss_at_first = rss
+                if child.ready:
+                    child.rss_least = min(rss, child.rss_least)
 
     def gone(self, process: ServeProcess) -> tuple[Role, Running] | None:
         """A child's channel closed: forget it; who was it?"""
@@ -151,7 +151,7 @@ class Children:
             if child is None:
                 continue
             late = child.leave_by is not None and now >= child.leave_by
-            large = child.rss_at_first > 0 and is_too_much(child.rss, child.rss_at_first, child.allowed)
+            large = child.rss_least > 0 and is_too_much(child.rss, child.rss_least, child.allowed)
             if late or large or now - child.heard_at >= (HANG_S if child.started else START_S):
                 child.process.kill()
 
