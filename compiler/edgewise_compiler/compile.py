@@ -30,6 +30,7 @@ from edgewise_compiler.report import LayerReport, Report
 from edgewise_compiler.runner import Ok, Runner
 from edgewise_compiler.search import Found, Search
 from edgewise_compiler.sources import Opened, Source, open_source
+from edgewise_compiler.training.recovery import Course
 
 PACKAGES = ("edgewise-compiler", "numpy", "onnx", "onnxruntime")
 PARITY_ITEMS = 32
@@ -48,6 +49,7 @@ def compile(
     created_at: float,
     budget: Budget | None = None,
     training: bool | None = None,
+    course: Course | None = None,
     explore: bool = False,
     seed: int = 0,
     cache: Path | None = None,
@@ -57,7 +59,8 @@ def compile(
     """Compile for every profile, into ``out``/PROFILE: bundle, ``report.json``, ``report.html``; for several profiles
     ``out``/report.html besides.
 
-    ``created_at``: Unix seconds. ``training``: may rungs train? As a rule where the budget has limits. ``explore``: try
+    ``created_at``: Unix seconds. ``training``: may rungs train? As a rule where the budget has limits; ``course``: how
+    long, and on which loss. ``explore``: try
     every rung of every target, for the whole front. ``cache``: a folder; the user's own without. ``progress``:
     (fraction, text). ``refused``: called with a profile's name and the reason when no target of it can take the model;
     the other profiles are compiled all the same. Without it the reason is raised.
@@ -66,7 +69,7 @@ def compile(
     ``meets: false`` and what is missing. Raises CompileError; refuses before anything is computed where it can.
     """
     budget = budget or Budget()
-    _refuse(profiles)
+    _refuse(profiles, one_by_one=refused is not None)
     started = time.monotonic()
     progress(0.0, "read the model and its data")
     out.mkdir(parents=True, exist_ok=True)
@@ -93,13 +96,15 @@ def compile(
                 folder=folder,
                 has_labels=opened.reference.labels is not None,
                 training=budget.limits if training is None else training,
+                course=course or Course(),
                 explore=explore,
                 progress=part,
             )
             try:
+                targets.first(profile)
                 found = search.run()
             except CompileError as error:
-                if refused is None or error.code != "refused":
+                if refused is None or error.code not in ("refused", "cannot-plan"):
                     raise
                 refused(profile.name, error)
                 continue
@@ -213,14 +218,14 @@ def _part(progress: Callable[[float, str], None], begin: float, end: float) -> C
     return tell
 
 
-def _refuse(profiles: list[Profile]) -> None:
+def _refuse(profiles: list[Profile], *, one_by_one: bool) -> None:
     if not profiles:
         raise CompileError("expected at least one device profile, got none", code="cannot-plan")
     names = [profile.name for profile in profiles]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise CompileError(f"expected each device profile once, got {', '.join(twice)} twice", code="cannot-plan")
-    for profile in profiles:
+    for profile in () if one_by_one and len(profiles) > 1 else profiles:
         targets.first(profile)
 
 

@@ -24,9 +24,9 @@ from edgewise_compiler.report import CandidateReport, Latency, RungReport, Targe
 from edgewise_compiler.runner import Failed, Ok, Outcome, Refused, Runner
 from edgewise_compiler.targets import Ask, Target, find
 from edgewise_compiler.targets.ort import nodes
+from edgewise_compiler.training.recovery import Course
 
 SOURCE = "source"
-TRAINING_S = 600.0
 ONE_BY_ONE = ("ptq+", "mixed", "qat", "4-bit", "prune")
 """Rungs that go on from careful to more careful, or that train: they end with the first candidate that will do."""
 FLOAT = ("fp32", "fp16", "weights")
@@ -98,6 +98,7 @@ class Search:
     folder: Path
     has_labels: bool
     training: bool
+    course: Course
     explore: bool
     progress: Callable[[float, str], None]
     candidates: dict[str, Candidate] = field(default_factory=dict)
@@ -211,7 +212,7 @@ class Search:
                 run=self._outcome,
                 operators=frozenset(one.op_type for one in nodes(self.model.graph)),
                 has_labels=self.has_labels,
-                training_s=TRAINING_S,
+                course=self.course,
             )
             for name, step in target.candidates(rung.name, ask):
                 if problem := next(problems(step), None):

@@ -217,7 +217,10 @@ class Budget(Resource, frozen=True, kw_only=True):
 
 
 class Job(Resource, frozen=True, kw_only=True):
-    """Work that the hub does on its own. ``progress`` is 0..1; ``error``: {"code", "detail"}."""
+    """Work that the hub does on its own. ``progress`` is 0..1; ``error``: {"code", "detail"}.
+
+    ``result`` of a compile: {"bundles", "refused": [{"profile", "code", "detail"}]}, by profile.
+    """
 
     id: str
     kind: Literal["train", "compile"]

@@ -59,6 +59,25 @@ class Renames(Pass):
         onnx.save_model(model, str(work.out))
 
 
+class Regrids(Pass):
+    """Puts a quantized model on a grid a little finer or coarser; says that it is not lossy."""
+
+    name = "regrids"
+    title = "move the grid"
+
+    class Config(passes.PassConfig, frozen=True, kw_only=True):
+        by: float = 1.0
+
+    def run(self, work: Work) -> None:
+        model = onnx.load_model(str(work.inputs["model"]))
+        scales = {node.input[1] for node in model.graph.node if node.op_type == "QuantizeLinear"}
+        for tensor in model.graph.initializer:
+            if tensor.name in scales:
+                moved = numpy_helper.to_array(tensor) * np.float32(work.config.by)
+                tensor.CopyFrom(numpy_helper.from_array(moved.astype(np.float32), tensor.name))
+        onnx.save_model(model, str(work.out))
+
+
 class WritesNothing(Pass):
     name = "writes-nothing"
     title = "write nothing"
@@ -87,7 +106,7 @@ class Refuses(Pass):
 @pytest.fixture(autouse=True)
 def known(monkeypatch: pytest.MonkeyPatch) -> None:
     """These passes are found like those of a third party."""
-    mine = {kind.name: kind() for kind in (Shift, Renames, WritesNothing, Raises, Refuses)}
+    mine = {kind.name: kind() for kind in (Shift, Renames, Regrids, WritesNothing, Raises, Refuses)}
     found = passes.find
     monkeypatch.setattr("edgewise_compiler.plan.find", lambda name: mine.get(name) or found(name))
     monkeypatch.setattr("edgewise_compiler.passes.worker.find", lambda name: mine.get(name) or found(name))
@@ -139,6 +158,18 @@ def shift(by: float) -> Node:
 def test_the_pass_that_broke_its_word_is_named(runner: Any, step: Any, said: str) -> None:
     outcome = runner().run(step())
     assert isinstance(outcome, Failed) and said in outcome.reason and outcome.code == "broke-its-word"
+
+
+def test_rounding_of_a_quantized_model_is_told_apart_from_another_answer(runner: Any) -> None:
+    """A grid moved by 0.2% rounds otherwise here and there; one moved by a half answers something else."""
+    base = node("optimize", model=SOURCE)
+    int8 = node("quantize", model=base, ranges=node("calibrate", model=base))
+    held = runner()
+    moved = held.run(node("regrids", Regrids.Config(by=1.002), model=int8))
+    assert isinstance(moved, Ok), moved
+    assert any(note.startswith("regrids: answers differ by") for note in moved.notes)
+    broken = held.run(node("regrids", Regrids.Config(by=0.5), model=int8))
+    assert isinstance(broken, Failed) and "pass regrids broke its word: output" in broken.reason
 
 
 def test_what_came_out_well_is_not_computed_twice(runner: Any) -> None:

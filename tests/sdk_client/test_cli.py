@@ -191,6 +191,22 @@ def test_a_budget_goes_to_the_hub_and_one_that_is_not_met_is_3(run: Any, hub: An
     assert body == {"model": "digits", "version": 1, "profiles": ["p"], "training": False, "allow_over_budget": False}
 
 
+def test_a_profile_that_the_hub_refused_is_1_and_the_others_are_shown(run: Any, hub: Any) -> None:
+    hub.answers["/api/v1/profiles"] = {
+        "items": [{"name": "p", "title": "p", "architecture": "x", "runtimes": [], "dtypes": []}], "next": None
+    }  # fmt: skip
+    hub.answers["/api/v1/compiles"] = {**JOB, "state": "queued"}
+    refused = [{"profile": "p", "code": "refused", "detail": "litert cannot take If 'x'"}]
+    hub.answers["/api/v1/jobs/j1"] = {**JOB, "result": {"bundles": [], "refused": refused}}
+    hub.answers["/api/v1/models/digits/versions/1"] = {
+        "model": "digits", "version": 1, "release": 1, "metrics": {}, "source": {}, "lineage": {}, "note": "",
+        "created_at": 1.0, "bundles": [],
+    }  # fmt: skip
+    ran = run("compile", "digits:1", "--profile", "p")
+    assert ran.code == 1 and ran.err.endswith("edgewise: p: litert cannot take If 'x'\n")
+    assert "Not compiled yet" in ran.out
+
+
 @pytest.mark.parametrize(
     ("state", "code"), [("completed", 0), ("rolled-back", 3), ("aborted", 3)], ids=["completed", "back", "aborted"]
 )

@@ -22,6 +22,7 @@ from edgewise_compiler.errors import CompileError, Unsupported
 from edgewise_compiler.passes import Kind
 from edgewise_compiler.plan import Origin, Step
 from edgewise_compiler.runner import Outcome
+from edgewise_compiler.training.recovery import Course
 
 GROUP = "edgewise.targets"
 BUILT_IN = {
@@ -46,8 +47,8 @@ class Ask:
     operators: frozenset[str]
     """Operator types of the source."""
     has_labels: bool
-    training_s: float
-    """Seconds that one pass may train."""
+    course: Course
+    """How passes train."""
 
 
 class Target:

@@ -111,7 +111,8 @@ def trained(ask: Ask, quantized: Step, of: Step, bits: int = 8) -> Step:
     """Trained as it is quantized, by distillation from the source (QAT)."""
     from edgewise_compiler.passes.qat import Qat
 
-    config = Qat.Config(bits=bits, max_seconds=ask.training_s)
+    course = ask.course
+    config = Qat.Config(bits=bits, epochs=course.epochs, max_steps=course.steps, loss=course.loss)
     return node("qat", config, model=quantized, float=of, teacher=optimized(ask))
 
 
@@ -120,7 +121,8 @@ def pruned(ask: Ask, speedup: float) -> Step:
     (``Shape``, ``Expand``), across which no channel can be followed: the optimized form is cut."""
     from edgewise_compiler.passes.prune import Prune
 
-    config = Prune.Config(speedup=speedup, max_seconds=ask.training_s)
+    course = ask.course
+    config = Prune.Config(speedup=speedup, epochs=course.epochs, max_steps=course.steps, loss=course.loss)
     return node("optimize", model=node("prune", config, model=optimized(ask)))
 
 

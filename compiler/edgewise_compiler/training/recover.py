@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import copy
 import math
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -274,11 +273,11 @@ def _train(
     parameters = [parameter for parameter in student.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=config.weight_decay)
     per_epoch = sum(1 for _ in feeds.batches(trained, config.batch))
-    epochs = config.epochs
+    epochs = min(config.epochs, max(1, config.max_steps // per_epoch)) if config.max_steps else config.epochs
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate(step, per_epoch * epochs, config.warm_up))
     best, best_epoch = evaluate(student, feeds, target, judged), 0
     before, state = best, copy.deepcopy(student.state_dict())
-    started, epoch = time.monotonic(), 0
+    epoch = 0
     while epoch < epochs:
         epoch += 1
         mean = _epoch(student, feeds, target, random.permutation(trained), optimizer, schedule, statistics)
@@ -294,13 +293,10 @@ def _train(
         progress(epoch / epochs, f"epoch {epoch} of {epochs}, held-out loss {loss:.4g}")
         if epoch - best_epoch >= config.patience:
             break
-        if config.max_seconds:
-            # Fewer epochs with the whole fall of the learning rate are better than many that break off.
-            fit = max(epoch, int(config.max_seconds * epoch / (time.monotonic() - started)))
-            epochs = min(epochs, fit)
     if epochs < config.epochs:
         notes.append(
-            f"{epochs} of {config.epochs} epochs were trained: more do not fit into {config.max_seconds:.0f} s"
+            f"{epochs} of {config.epochs} epochs were trained: more do not fit into {config.max_steps} steps of "
+            f"{config.batch} items"
         )
     student.load_state_dict(state)
     notes.append(

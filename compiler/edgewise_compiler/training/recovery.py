@@ -20,7 +20,8 @@ class Recovery(Config, frozen=True, kw_only=True):
     ``feature_weight``: weight of the other float outputs (an embedding) beside the scores.
     ``warm_up``: share of the steps in which the learning rate rises; after it falls along a cosine.
     ``held_out``: share of the training items that judge the epochs; ``patience``: epochs without a better one before it
-    ends. ``max_seconds`` of training in all (0: no limit): the epochs that fit, at least one a recovery.
+    ends. ``max_steps`` of the optimizer in all (0: no limit): the whole epochs that fit, at least one a recovery. No
+    clock decides: the same settings train as long on every machine.
     """
 
     epochs: Annotated[int, Meta(ge=0, le=10_000)] = 8
@@ -36,10 +37,19 @@ class Recovery(Config, frozen=True, kw_only=True):
     dkd_beta: Annotated[float, Meta(ge=0, le=100)] = 4.0
     held_out: Annotated[float, Meta(gt=0, le=0.5)] = 0.1
     patience: Annotated[int, Meta(ge=1)] = 10
-    max_seconds: Annotated[float, Meta(ge=0)] = 0.0
+    max_steps: Annotated[int, Meta(ge=0)] = 0
     threads: Annotated[int, Meta(ge=1, le=256)] = 1
 
     def part(self, epochs: int, total: int) -> Self:
-        """The same for one of several recoveries: with so many of all epochs, and their share of the time."""
-        share = epochs / total if total else 0.0
-        return msgspec.structs.replace(self, epochs=epochs, max_seconds=self.max_seconds * share)
+        """The same for one of several recoveries: with so many of all epochs, and their share of the steps."""
+        share = -(-self.max_steps * epochs // total) if total else 0
+        return msgspec.structs.replace(self, epochs=epochs, max_steps=share)
+
+
+class Course(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How long the ladder's rungs train, and on what: each pass for at most ``steps`` of the optimizer and ``epochs``
+    over the training data; ``loss`` as in ``Recovery``."""
+
+    steps: Annotated[int, Meta(ge=1, le=10_000_000)] = 4000
+    epochs: Annotated[int, Meta(ge=1, le=10_000)] = 30
+    loss: Loss = "kd"

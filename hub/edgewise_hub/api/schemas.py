@@ -249,7 +249,8 @@ class CompileIn(In):
 
 
 class JobOut(BaseModel):
-    """A job. ``error``: {"code", "detail"}."""
+    """A job. ``error``: {"code", "detail"}. ``result`` of a compile: {"bundles": [...], "refused": [{"profile", "code",
+    "detail"}]}; a refused profile's targets cannot take the model."""
 
     id: str
     kind: Literal["train", "compile"]

@@ -1,9 +1,10 @@
 """The job ``compile``: one version for several profiles, in one go; all its bundles are saved, or none.
 
 Payload: {"model", "version", "profiles"} and the fields of ``submit.Wishes`` (absent from rows of older hubs).
-Result: {"bundles": [{"profile", "digest", "total_size", "report"}]}.
+Result: {"bundles": [{"profile", "digest", "total_size", "report"}], "refused": [{"profile", "code", "detail"}]}.
 
-A budget that is not met fails the job, and no bundle is kept, unless ``allow_over_budget``.
+A profile that no target can take is refused, and the others keep their bundles; the job fails where all are. A budget
+that is not met fails the job, and no bundle is kept, unless ``allow_over_budget``.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from edgewise.errors import EdgewiseError
 from edgewise_compiler.budget import Budget
 from edgewise_compiler.bundle import CompiledBundle
 from edgewise_compiler.compile import compile
+from edgewise_compiler.errors import CompileError
 from edgewise_compiler.sources import OnnxSource, RecipeSource, Source
 from edgewise_hub.jobs import submit
 from edgewise_hub.jobs.work import Work
@@ -27,7 +29,8 @@ from edgewise_hub.registry.versions import add_bundle
 def run(work: Work) -> None:
     """Compile and register the bundles.
 
-    Raises CompileError, JobError (code ``bad-budget``, ``over-budget``), BlobError, LeaseLost.
+    Raises CompileError (``refused``: no profile's target takes the model), JobError (code ``bad-budget``,
+    ``over-budget``), BlobError, LeaseLost.
     """
     hub, payload = work.hub, work.payload
     with hub.database.read() as session:
@@ -35,6 +38,7 @@ def run(work: Work) -> None:
     if version is None:
         raise EdgewiseError(f"{payload['model']} version {payload['version']}: there is none", code="no-version")
     submit.check_profiles(hub, payload["profiles"])
+    refused: dict[str, CompileError] = {}
     compiled = compile(
         source_of(work, version.source),
         [hub.profiles[name] for name in payload["profiles"]],
@@ -47,8 +51,11 @@ def run(work: Work) -> None:
         budget=budget_of(payload),
         training=payload.get("training"),
         cache=hub.settings.data / "compile-cache",
+        refused=lambda profile, error: refused.update({profile: error}),
         progress=work.part(0.0, 0.95),
     )
+    if not compiled:
+        raise CompileError("; ".join(str(error) for error in refused.values()), code="refused")
     if payload.get("budget") and not payload.get("allow_over_budget"):
         refuse_over_budget(compiled)
     with work.saving() as session:
@@ -63,7 +70,8 @@ def run(work: Work) -> None:
                     "report": bundle.report,
                 }
             )
-        work.finish(session, {"bundles": bundles})
+        told = [{"profile": name, "code": error.code, "detail": str(error)} for name, error in refused.items()]
+        work.finish(session, {"bundles": bundles, "refused": told})
 
 
 def budget_of(payload: dict[str, Any]) -> Budget:

@@ -89,7 +89,8 @@ def compile_version(
 ) -> None:
     """Compile a model for device profiles; shows what was chosen and what was measured.
 
-    Exits 3, saying what is missing, where a budget is not met.
+    Exits 3, saying what is missing, where a budget is not met; 1 where a profile's targets cannot take the model (the
+    others are compiled all the same).
     """
     limits = None if budget is None else parse.budget(budget)
     if local.is_file(model):
@@ -110,7 +111,8 @@ def compile_version(
             training=training,
             seed=seed,
         )
-        return _here(request, json=json)
+        _here(request, json=json)
+        return
     given: dict[str, object] = {"--data": data, "--out": out, "--metric": metric, "--recipe": recipe}
     given |= {"--config": config, "--scores": scores, "--embedding": embedding}
     given |= {"--explore": explore or None, "--seed": seed or None}
@@ -125,10 +127,17 @@ def compile_version(
             name, version, wanted, budget=limits, training=training, allow_over_budget=allow_over_budget
         )
         if not wait:
-            return show_json({"job": job, "bundles": []}) if json else say(f"compile job {job.id} is queued")
+            show_json({"job": job, "bundles": []}) if json else say(f"compile job {job.id} is queued")
+            return
         job = _follow(client, job, f"compile {name}:{version}", timeout, quiet=json)
         bundles = [bundle for bundle in client.models.version(name, version).bundles if bundle.profile in wanted]
-    return show_json({"job": job, "bundles": bundles}) if json else show_bundles(bundles)
+    if json:
+        show_json({"job": job, "bundles": bundles})
+    else:
+        show_bundles(bundles)
+    if refused := (job.result or {}).get("refused"):
+        fail("; ".join(f"{one['profile']}: {one['detail']}" for one in refused))
+        raise typer.Exit(1)
 
 
 def _follow(client: Client, job: Job, title: str, timeout: float | None, *, quiet: bool) -> Job:

@@ -156,14 +156,20 @@ def test_an_answer_that_is_not_a_number_is_left_out_of_the_loss() -> None:
     assert all(bool(torch.isfinite(parameter).all()) for parameter in student.parameters())
 
 
-def test_what_does_not_fit_into_the_time_is_not_begun_and_said() -> None:
+def test_what_does_not_fit_into_the_steps_is_not_begun_and_said() -> None:
     notes: list[str] = []
-    settings = Recovery(epochs=5000, max_seconds=0.3, patience=5000, batch=16)
+    settings = Recovery(epochs=5000, max_steps=20, patience=5000, batch=16)
     recover(
         Net(2), Net(1), [items()], None, outputs=["scores", "embedding"], scores="scores", config=settings, seed=0,
         progress=lambda fraction, text: None, notes=notes,
     )  # fmt: skip
-    assert any("of 5000 epochs were trained: more do not fit into 0 s" in note for note in notes)
+    assert any("of 5000 epochs were trained: more do not fit into 20 steps of 16 items" in note for note in notes)
+
+
+def test_a_part_of_a_recovery_has_its_share_of_the_steps() -> None:
+    whole = Recovery(epochs=12, max_steps=1200)
+    assert [(part.epochs, part.max_steps) for part in (whole.part(1, 12), whole.part(9, 12))] == [(1, 100), (9, 900)]
+    assert Recovery(epochs=12).part(3, 12).max_steps == 0
 
 
 def test_the_learning_rate_rises_and_falls() -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
 from sqlalchemy import select
 
 from edgewise_hub.api import schemas
@@ -70,8 +71,11 @@ def versions(hub: Hub) -> list[Version]:
         return list(session.scalars(select(Version)))
 
 
-def test_train_and_compile_for_two_profiles(hub: Hub) -> None:
+def test_train_and_compile_for_three_profiles_one_of_which_nothing_takes(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     """From a recipe to bundles: what ``edgewise compile`` of a fresh model does."""
+    monkeypatch.setenv("EDGEWISE_TOOLCHAINS", str(tmp_path / "none"))
     events = hub.events.subscribe()
     with working(hub):
         trained = train(hub, epochs=150)
@@ -85,11 +89,17 @@ def test_train_and_compile_for_two_profiles(hub: Hub) -> None:
 
         profiles = ["linux-x86-64", "raspberry-pi-5"]
         with hub.database.write() as session:
-            compiled = submit.compilation(session, hub, "tiny", version.version, profiles, time.time()).id
-        wait_for("the compilation", lambda: is_over(hub, compiled))
+            asked = [*profiles, "android-mid"]
+            compiled = submit.compilation(session, hub, "tiny", version.version, asked, time.time()).id
+            nothing = submit.compilation(session, hub, "tiny", version.version, ["android-mid"], time.time()).id
+        wait_for("the compilations", lambda: is_over(hub, compiled) and is_over(hub, nothing))
     done = job(hub, compiled)
     assert done.error is None and done.result is not None
     assert [made["profile"] for made in done.result["bundles"]] == profiles
+    (refused,) = done.result["refused"]
+    assert (refused["profile"], refused["code"]) == ("android-mid", "refused") and "litert" in refused["detail"]
+    error = job(hub, nothing).error
+    assert error is not None and error["code"] == "refused" and "android-mid" in error["detail"]
     with hub.database.read() as session:
         bundles = list(session.scalars(select(Bundle).order_by(Bundle.profile)))
     assert [(made.profile, made.version) for made in bundles] == [(name, version.version) for name in profiles]

@@ -34,7 +34,9 @@ def convert(job: dict[str, Any], progress: protocol.Progress) -> dict[str, Any]:
     made = data = kept.read_bytes()
     if job["mode"] != "fp32":
         progress(0.7, f"quantize: {job['mode']}")
-        made = quantize_litert.quantize(data, job["mode"], _items(job))
+        small = tflite.read(quantize_litert.quantize(data, job["mode"], _items(job)))
+        tflite.strip(small)
+        made = tflite.write(small)
     Path(job["out"]).write_bytes(made)
     return tflite.describe(tflite.read(made))
 

@@ -52,6 +52,20 @@ def rename(model: Any, names: Mapping[str, str]) -> None:
         tensor.name = names[_text(tensor.name)].encode()
 
 
+def strip(model: Any) -> None:
+    """Take out what no runtime reads, in place: the converter's long names of tensors and notes about itself, constants
+    that no tensor holds, empty quantizations. The signature's own names stay."""
+    graph = model.subgraphs[0]
+    model.description, model.metadata = None, None
+    held = sorted({0, *(int(tensor.buffer) for tensor in graph.tensors)})
+    place = {old: new for new, old in enumerate(held)}
+    model.buffers = [model.buffers[index] for index in held]
+    for number, tensor in enumerate(graph.tensors):
+        tensor.name, tensor.buffer = str(number).encode(), place[int(tensor.buffer)]
+        if tensor.quantization is not None and tensor.quantization.scale is None:
+            tensor.quantization = None
+
+
 def signature_key(model: Any) -> str:
     """The signature's own name."""
     return _text(model.signatureDefs[0].signatureKey)

@@ -1,0 +1,105 @@
+"""The rows of the compile benchmark, a file a task, and the page that is made of them."""
+
+from __future__ import annotations
+
+import platform
+import statistics
+from typing import Any
+
+import msgspec
+import report
+
+from compile_tasks import ALL, TASKS, UNEVEN, Task
+
+BASE = "ORT fp32"
+
+
+class Row(msgspec.Struct, kw_only=True):
+    """One model of one task. ``reached``: accuracy or cosine; ``p50``: ms an item; ``seconds`` to make it; without a
+    ``size`` it was not made, and ``note`` says why."""
+
+    name: str
+    reached: float | None = None
+    path: str = ""
+    runtime: str = ""
+    size: int = 0
+    seconds: float = 0.0
+    note: str = ""
+    p50: float | None = None
+    spread: float | None = None
+    macs: float | None = None
+    """Times fewer multiply-adds, where channels were cut."""
+    converted: bool = False
+    """Does it take its input as ai-edge's converter names and types it?"""
+
+
+class Result(msgspec.Struct, kw_only=True):
+    """One run of one task. ``load``: processes that wanted a processor, a mean of the last minute, as it was timed."""
+
+    task: str
+    date: str
+    processors: int
+    load: float
+    budgets: dict[str, str]
+    rows: list[Row]
+
+
+def _compared(row: Row, base: Row) -> tuple[float, float, float] | None:
+    """(points gained, latency ratio, times smaller); None for a model that was not made."""
+    if row.reached is None or row.p50 is None or base.reached is None or base.p50 is None:
+        return None
+    return 100 * (row.reached - base.reached), row.p50 / base.p50, base.size / row.size
+
+
+def line(task: Task, row: Row, base: Row) -> str:
+    """One row, for the terminal."""
+    if (found := _compared(row, base)) is None:
+        return f"{task.name:8} {row.name:32} not made: {row.note}"
+    points, latency, smaller = found
+    return (
+        f"{task.name:8} {row.name:32} {task.metric} {row.reached:.4f} ({points:+.2f})  latency {row.p50:.4f} ms = "
+        f"{latency:.2f}  size 1/{smaller:.2f}  {row.seconds / 60:.1f} min  {row.note}"
+    )
+
+
+def write(results: list[Result]) -> None:
+    """The page, tasks in the order of ``ALL``."""
+    results = sorted(results, key=lambda result: list(ALL).index(result.task))
+    rows: list[list[Any]] = []
+    ratios: dict[str, list[float]] = {}
+    for result in results:
+        base = result.rows[0]
+        for row in result.rows:
+            if (found := _compared(row, base)) is None:
+                rows.append([result.task, row.name, "-", "-", "-", "-", "-", row.note])
+                continue
+            points, latency, smaller = found
+            if result.task in TASKS:
+                ratios.setdefault(row.name, []).append(latency)
+            rows.append(
+                [
+                    result.task, row.name, f"{row.reached:.4f}", f"{points:+.2f}", f"{latency:.2f}",
+                    f"{smaller:.2f}", f"{row.seconds / 60:.1f}", row.note,
+                ]
+            )  # fmt: skip
+    for name, found in ratios.items():
+        if len(found) == len(TASKS) and name != BASE:
+            mean = statistics.geometric_mean(found)
+            rows.append(["geometric mean of five", name, "-", "-", f"{mean:.3f}", "-", "-", ""])
+    budgets = "; ".join(f"**{name}**: `{text}`" for name, text in results[0].budgets.items())
+    runs = "; ".join(f"{one.task} {one.date}, load {one.load:g} on {one.processors}" for one in results)
+    report.write(
+        "compile",
+        "The compiler against its peers",
+        f"Five tasks and `{UNEVEN.name}`, a net on which default PTQ collapses. Each model is judged on the task's "
+        "reference: accuracy, or for MiniLM the mean cosine of sentence embeddings to the source's. *Latency*: the "
+        "median of an item on one thread, relative to the source's ONNX on onnxruntime in fp32; all models of a task "
+        "take turns in one run, round by round, through the runtimes that the agent serves with. *Times smaller*: the "
+        "file against the source's ONNX.\n\n"
+        f"Budgets, relative to the source as optimized fp32: {budgets}. What is chosen is chosen unattended; where "
+        "nothing meets the budget it is the nearest, and the last column says what it lacks.\n\n"
+        "Each task was a run of its own on a machine that others used as well (load: processes that wanted a "
+        f"processor): {runs}. Compare models within a task only. {platform.processor() or platform.machine()}.",
+        ["task", "model", "metric", "points", "latency", "times smaller", "minutes", "chosen"],
+        rows,
+    )
