@@ -11,10 +11,12 @@ from typing import Any
 
 import msgspec
 import numpy as np
+import onnx
 
 from edgewise.bundle import Blob, Manifest, digest
 from edgewise.profile import Profile
 from edgewise.wire.codec import encode_json
+from edgewise_compiler import adapter
 from edgewise_compiler.data import Array
 from edgewise_compiler.errors import CompileError, one_line
 from edgewise_compiler.model import Model
@@ -69,7 +71,9 @@ def write_bundle(
     folder.mkdir(parents=True, exist_ok=True)
     files = {role: folder / name for role, name in FILES.items()}
     files["model"] = folder / f"model{target.suffix}"
-    shutil.copyfile(file, files["model"])
+    if values := _place(file, files["model"], target):
+        files["adapter"] = folder / "adapter.onnx_adapter"
+        adapter.write(values, files["adapter"])
     files["sketch"].write_bytes(encode_json(reference.spec))
     write_npz(files["smoke"], reference.smoke)
     if reference.projection is None:
@@ -100,6 +104,17 @@ def write_bundle(
     except msgspec.ValidationError as error:
         raise CompileError(f"manifest: {one_line(error)}; rename it in the model", code="bad-source") from error
     return CompiledBundle(manifest, files, folder / REFERENCE, msgspec.to_builtins(report))
+
+
+def _place(file: Path, place: Path, target: Target) -> dict[str, Array]:
+    """Put the model in its place, without its adapters' values where it has some: those are given back."""
+    shutil.copyfile(file, place)
+    if target.kind != "onnx":
+        return {}
+    model = onnx.load_model(str(file))
+    if values := adapter.split(model):
+        onnx.save_model(model, str(place))
+    return values
 
 
 def write_npz(path: Path, arrays: Mapping[str, Array]) -> None:

@@ -17,6 +17,7 @@ from edgewise_compiler.compile import compile
 from edgewise_compiler.errors import CompileError
 from edgewise_compiler.metric import load_metric
 from edgewise_compiler.sources import OnnxSource, ProgramSource, RecipeSource, Source, TfliteSource
+from edgewise_compiler.techniques import Techniques
 
 TENANT = "main"
 MANIFEST = "manifest.json"
@@ -44,6 +45,7 @@ def run(request: Request, progress: Callable[[float, str], None]) -> list[Made]:
             created_at=_now(),
             budget=budget,
             training=request.training,
+            techniques=techniques_of(request),
             explore=request.explore,
             seed=request.seed,
             refused=lambda profile, error: refused.update({profile: error}),
@@ -63,6 +65,17 @@ def run(request: Request, progress: Callable[[float, str], None]) -> list[Made]:
         others = f" ({', '.join(one.profile for one in made)}: compiled into {request.out})" if made else ""
         raise CompileError(f"{reasons}{others}", code="refused")
     return made
+
+
+def techniques_of(request: Request) -> Techniques:
+    """Those that were asked for. Raises CompileError (code ``cannot-plan``)."""
+    try:
+        asked = msgspec.convert(request.techniques, Techniques, dec_hook=_path)
+    except msgspec.ValidationError as error:
+        raise CompileError(f"techniques: {error}", code="cannot-plan") from error
+    if asked.student is not None and not asked.student.is_file():
+        raise CompileError(f"--student {asked.student}: there is no such file", code="bad-source")
+    return asked
 
 
 def source_of(request: Request) -> Source:
@@ -96,6 +109,12 @@ def source_of(request: Request) -> Source:
 def name_of(path: Path) -> str:
     """A model's name of a file's: what a name may not hold becomes ``-``."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).lstrip("._-")[:64] or "model"
+
+
+def _path(kind: type, value: object) -> object:
+    if kind is Path and isinstance(value, str | Path):
+        return Path(value)
+    raise NotImplementedError(kind)
 
 
 def _refuse(request: Request, *options: str) -> None:

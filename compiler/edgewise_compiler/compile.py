@@ -30,7 +30,8 @@ from edgewise_compiler.report import LayerReport, Report
 from edgewise_compiler.runner import Ok, Runner
 from edgewise_compiler.search import Found, Search
 from edgewise_compiler.sources import Opened, Source, open_source
-from edgewise_compiler.training.recovery import Course
+from edgewise_compiler.sources.student import open_student
+from edgewise_compiler.techniques import Techniques
 
 PACKAGES = ("edgewise-compiler", "numpy", "onnx", "onnxruntime")
 PARITY_ITEMS = 32
@@ -49,7 +50,7 @@ def compile(
     created_at: float,
     budget: Budget | None = None,
     training: bool | None = None,
-    course: Course | None = None,
+    techniques: Techniques | None = None,
     explore: bool = False,
     seed: int = 0,
     cache: Path | None = None,
@@ -59,8 +60,8 @@ def compile(
     """Compile for every profile, into ``out``/PROFILE: bundle, ``report.json``, ``report.html``; for several profiles
     ``out``/report.html besides.
 
-    ``created_at``: Unix seconds. ``training``: may rungs train? As a rule where the budget has limits; ``course``: how
-    long, and on which loss. ``explore``: try
+    ``created_at``: Unix seconds. ``training``: may rungs train? As a rule where the budget has limits; ``techniques``:
+    how long, on which loss, and what else is asked for by name. ``explore``: try
     every rung of every target, for the whole front. ``cache``: a folder; the user's own without. ``progress``:
     (fraction, text). ``refused``: called with a profile's name and the reason when no target of it can take the model;
     the other profiles are compiled all the same. Without it the reason is raised.
@@ -68,7 +69,8 @@ def compile(
     A budget that nothing meets is no error: the bundle is then the best there was, and its report says
     ``meets: false`` and what is missing. Raises CompileError; refuses before anything is computed where it can.
     """
-    budget = budget or Budget()
+    budget, techniques = budget or Budget(), techniques or Techniques()
+    techniques.check()
     _refuse(profiles, one_by_one=refused is not None)
     started = time.monotonic()
     progress(0.0, "read the model and its data")
@@ -78,7 +80,8 @@ def compile(
     with tempfile.TemporaryDirectory(prefix=".work-", dir=out) as work:
         folder = Path(work)
         opened = open_source(source, folder)
-        shared = _Shared(opened, folder, out, Cache(cache or default_folder()), seed)
+        student = None if techniques.student is None else open_student(techniques.student, source, opened, folder, seed)
+        shared = _Shared(opened, folder, out, Cache(cache or default_folder()), seed, student)
         made: list[CompiledBundle] = []
         for number, profile in enumerate(profiles):
             begin, end = (number + 0.05) / len(profiles), (number + 1) / len(profiles)
@@ -96,7 +99,8 @@ def compile(
                 folder=folder,
                 has_labels=opened.reference.labels is not None,
                 training=budget.limits if training is None else training,
-                course=course or Course(),
+                techniques=techniques,
+                student=shared.student,
                 explore=explore,
                 progress=part,
             )
@@ -118,7 +122,7 @@ def compile(
 class _Shared:
     """What all profiles of one request share: the opened source, its answers, the runner and so all nodes."""
 
-    def __init__(self, opened: Opened, folder: Path, out: Path, cache: Cache, seed: int) -> None:
+    def __init__(self, opened: Opened, folder: Path, out: Path, cache: Cache, seed: int, student: Path | None) -> None:
         self.opened = opened
         self.source = Origin("the source", "onnx", opened.traits)
         self.original = None if opened.original is None else Origin("the TFLite file", "tflite", opened.traits)
@@ -133,6 +137,10 @@ class _Shared:
         origins = {self.source: opened.model}
         if self.original is not None and opened.original is not None:
             origins[self.original] = opened.original
+        self.student = None
+        if student is not None:
+            self.student = Origin("the student", "onnx", frozenset(("float32",)))
+            origins[self.student] = student
         self.runner = Runner(
             origins=origins,
             data=opened.data,

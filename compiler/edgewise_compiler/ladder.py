@@ -29,6 +29,7 @@ class Rung:
 
 RUNGS: tuple[Rung, ...] = (
     Rung("fp32", "the source, optimized", "free", frozenset(("latency", "size", "ram", "metric")), 0.9),
+    Rung("student", "a smaller student, distilled, then int8", "training", frozenset(("latency", "size", "ram"))),
     Rung("fp16", "half precision", "free", frozenset(("latency", "size", "ram")), 0.45),
     Rung("weights", "8-bit weights, computed in float", "free", frozenset(("size",)), 0.22),
     Rung("ptq", "post-training int8", "data", frozenset(("latency", "size", "ram")), 0.22),
@@ -48,14 +49,17 @@ def why_skip(
     size_ratio: float | None,
     training: bool,
     collapsed: bool = False,
+    student: bool = False,
 ) -> str | None:
     """Why this rung is left out, in a sentence; None when it is tried.
 
     ``lacking``: for each candidate so far, what it lacks (none yet: before the first rung). ``limits``: has the budget
     limits on speed, size or memory? ``size_ratio``: the size it asks for, relative to fp32. ``training``: may passes
-    train? ``collapsed``: does every int8 candidate so far lack accuracy?
+    train? ``collapsed``: does every int8 candidate so far lack accuracy? ``student``: was one given?
     """
     lacks = [frozenset(one) for one in lacking]
+    if rung.name == "student":  # asked for by name: it is tried whatever lacks
+        return None if student else "no student was given"
     if rung.price == "training" and not training:
         return "training was not asked for"
     if not lacks:

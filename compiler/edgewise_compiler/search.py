@@ -24,7 +24,7 @@ from edgewise_compiler.report import CandidateReport, Latency, RungReport, Targe
 from edgewise_compiler.runner import Failed, Ok, Outcome, Refused, Runner
 from edgewise_compiler.targets import Ask, Target, find
 from edgewise_compiler.targets.ort import nodes
-from edgewise_compiler.training.recovery import Course
+from edgewise_compiler.techniques import Techniques
 
 SOURCE = "source"
 ONE_BY_ONE = ("ptq+", "mixed", "qat", "4-bit", "prune")
@@ -98,7 +98,8 @@ class Search:
     folder: Path
     has_labels: bool
     training: bool
-    course: Course
+    techniques: Techniques
+    student: Origin | None
     explore: bool
     progress: Callable[[float, str], None]
     candidates: dict[str, Candidate] = field(default_factory=dict)
@@ -122,15 +123,21 @@ class Search:
                     size_ratio=size_ratio,
                     training=self.training,
                     collapsed=self._collapsed(),
+                    student=self.student is not None,
                 )
+            elif rung.name == "student" and self.student is None:
+                why = "no student was given"
             elif rung.price == "training" and not self.training:
                 why = "training was not asked for"
+            if self.techniques.apart and rung.name != "fp32":
+                why = "the adapters are kept apart: the model stays as it is"
             if why is None:
                 self.progress(number / len(ladder.RUNGS), f"{self.profile.name}: {rung.title}")
                 self.rungs.append(self._climb(rung, targets))
             else:
                 self.rungs.append(RungReport(name=rung.name, title=rung.title, price_s=0.0, skipped=why))
-            if self._done(rung) and not self.explore:
+            waits = rung.name == "fp32" and self.student is not None
+            if self._done(rung) and not self.explore and not waits:
                 break
         if not self.candidates:
             reasons = [line for rung in self.rungs for line in rung.refused]
@@ -142,7 +149,7 @@ class Search:
 
     def _done(self, rung: ladder.Rung) -> bool:
         met = [one for one in self.candidates.values() if not self._lacks(one)]
-        return bool(met) if self.budget.limits else any(one.rung not in FLOAT for one in met)
+        return bool(met) if self.budget.limits else any(one.rung not in (*FLOAT, "student") for one in met)
 
     def _collapsed(self) -> bool:
         """Has int8 been tried, and did it lose too much each time?"""
@@ -212,7 +219,8 @@ class Search:
                 run=self._outcome,
                 operators=frozenset(one.op_type for one in nodes(self.model.graph)),
                 has_labels=self.has_labels,
-                course=self.course,
+                techniques=self.techniques,
+                student=self.student,
             )
             for name, step in target.candidates(rung.name, ask):
                 if problem := next(problems(step), None):

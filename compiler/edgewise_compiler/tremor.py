@@ -18,6 +18,7 @@ from onnx import TensorProto, numpy_helper
 TRIALS = 3
 HALF_STEP = 0.5 / 255
 MARGIN = 2.0
+LARGEST = float(np.finfo(np.float32).max)
 ARITHMETIC = {"QuantizeLinear", "DequantizeLinear", "Mul", "Add", "Gemm", "MatMul", "Conv", "MatMulNBits"}
 """Operators whose float constants are moved; those of others may be sizes or bounds."""
 
@@ -34,6 +35,7 @@ def nudged(model: onnx.ModelProto, trial: int) -> onnx.ModelProto | None:
             continue
         values = numpy_helper.to_array(tensor)
         by = 1 + random.uniform(-HALF_STEP, HALF_STEP, values.shape)
-        tensor.CopyFrom(numpy_helper.from_array((values * by).astype(np.float32), tensor.name))
+        inside = np.clip(values * by, -LARGEST, LARGEST)
+        tensor.CopyFrom(numpy_helper.from_array(inside.astype(np.float32), tensor.name))
         moved = True
     return made if moved else None

@@ -65,7 +65,8 @@ class Bounds(msgspec.Struct, frozen=True, kw_only=True):
 
 class Manifest(Message, frozen=True, kw_only=True):
     """What a device needs to know of a bundle. Blob roles now: ``model``, ``sketch`` (the sketch spec), ``projection``,
-    ``smoke`` (an npz of inputs for the smoke inference).
+    ``smoke`` (an npz of inputs for the smoke inference), ``adapter`` (a LoRA adapter of onnxruntime's, active in every
+    inference).
 
     ``release`` rises with each version registered, and is what the signed floor is compared with.
     """

@@ -53,7 +53,9 @@ def open_model(bundle: str, blobs: Path, threads: int | None = None) -> Model:
         manifest = _manifest(bundle, blobs)
         model_path = _checked(blobs, manifest.blobs["model"])
         spec = decode_json(_bytes(blobs, manifest.blobs["sketch"], SketchSpec.bound), SketchSpec)
-        runtime = open_runtime(manifest.runtime, model_path, min(manifest.threads, threads or manifest.threads))
+        adapter = _checked(blobs, manifest.blobs["adapter"]) if "adapter" in manifest.blobs else None
+        fewest = min(manifest.threads, threads or manifest.threads)
+        runtime = open_runtime(manifest.runtime, model_path, fewest, adapter)
         inputs, outputs = runtime.describe()
         _compare("input", manifest.inputs, inputs)
         _compare("output", manifest.outputs, outputs)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Annotated, ClassVar
+
+from msgspec import Meta
 
 from edgewise_compiler.passes import Kind, Work
 from edgewise_compiler.training.base import Training
@@ -12,7 +14,7 @@ from edgewise_compiler.training.recovery import Recovery
 class DistillConfig(Recovery, frozen=True, kw_only=True):
     """``fresh``: the student's weights are drawn anew from the seed; else it goes on from those that it has."""
 
-    epochs: int = 30
+    epochs: Annotated[int, Meta(ge=0, le=100_000)] = 30
     fresh: bool = False
 
 

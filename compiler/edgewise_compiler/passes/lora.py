@@ -13,7 +13,8 @@ from edgewise_compiler.training.recovery import Recovery
 
 class LoraConfig(Recovery, frozen=True, kw_only=True):
     """``rank`` of the adapters; ``alpha`` over ``rank`` is their scale. ``merge``: into the weights; else the model
-    gets inputs for adapters, and their values go into a file beside it (its name with ``.adapter`` added).
+    gets inputs for adapters that may be left out, with what was learned as their defaults (``adapter.split`` takes
+    them out).
 
     ``label_weight`` below 1 holds the model to its source's answers as well, and so does ``feature_weight`` above 0.
     """
@@ -76,10 +77,6 @@ class Lora(Training):
             save(lora.merge(adapted, names, lesson.model), work.out)
             work.notes.append(f"adapters of rank {config.rank} on {len(names)} layers, merged into the weights")
             return
-        model, values = lora.apart(adapted, names, lesson.model)
+        model, size = lora.apart(adapted, names, lesson.model)
         save(model, work.out)
-        lora.write_adapter(values, work.out.with_name(f"{work.out.name}.adapter"))
-        work.notes.append(
-            f"adapters of rank {config.rank} on {len(names)} layers, kept apart: "
-            f"{sum(value.nbytes for value in values.values())} bytes in {work.out.name}.adapter"
-        )
+        work.notes.append(f"adapters of rank {config.rank} on {len(names)} layers, kept apart: {size} bytes")

@@ -45,7 +45,7 @@ class Prune(Training):
     title = "prune channels"
     paper = "DepGraph: Fang et al. 2023, arXiv:2301.12900; importance: Theis et al. 2018, arXiv:1801.05787"
     needs = frozenset({"float32"})
-    forbids = frozenset({"quantized"})
+    forbids = frozenset({"quantized", "masked"})
     gives = frozenset({"pruned", "trained"})
     packages = (*Training.packages, "torch-pruning")
     modules: ClassVar[tuple[str, ...]] = ("torch", "torch_pruning")

@@ -31,6 +31,7 @@ class Qat(Training):
     paper = "LSQ: Esser et al. 2020, arXiv:1902.08153; distilled: Hinton et al. 2015, arXiv:1503.02531"
     takes: ClassVar[dict[str, Kind]] = {"model": "onnx", "float": "onnx", "teacher": "onnx"}
     needs = frozenset({"quantized"})
+    forbids = frozenset({"masked"})
     gives = frozenset({"trained"})
     Config = QatConfig
 

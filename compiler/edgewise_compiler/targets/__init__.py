@@ -22,7 +22,7 @@ from edgewise_compiler.errors import CompileError, Unsupported
 from edgewise_compiler.passes import Kind
 from edgewise_compiler.plan import Origin, Step
 from edgewise_compiler.runner import Outcome
-from edgewise_compiler.training.recovery import Course
+from edgewise_compiler.techniques import Techniques
 
 GROUP = "edgewise.targets"
 BUILT_IN = {
@@ -47,8 +47,9 @@ class Ask:
     operators: frozenset[str]
     """Operator types of the source."""
     has_labels: bool
-    course: Course
-    """How passes train."""
+    techniques: Techniques
+    student: Origin | None = None
+    """``techniques.student``, opened."""
 
 
 class Target:

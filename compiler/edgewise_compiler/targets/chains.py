@@ -20,13 +20,23 @@ DYNAMIC = {"MatMul", "Gemm", "LSTM", "GRU", "Attention"}
 EXCLUDE = (1, 2, 4, 8)
 """How many of the most sensitive layers are left in float, one after another."""
 CLOSE_DB = 3.0
+STUDENT_TIMES = 4
+"""A student that has all to learn trains this many times as long as what only recovers."""
 MIXED_DB = (30.0, 24.0, 18.0)
 """Signal-to-noise ratios that the integer program may trade against latency."""
 
 
 def optimized(ask: Ask) -> Step:
-    """The source with standard operators only, BatchNorm folded. An already quantized source stays as it is."""
-    return ask.source if "quantized" in ask.source.traits else node("optimize", model=ask.source)
+    """The source with standard operators only, BatchNorm folded, then masked or fine-tuned where that was asked for.
+    An already quantized source stays as it is."""
+    if "quantized" in ask.source.traits:
+        return ask.source
+    base = node("optimize", model=ask.source)
+    if (masking := ask.techniques.masking()) is not None:
+        base = node("mask", masking, model=base)
+    if (adapting := ask.techniques.adapting()) is not None:
+        base = node("lora", adapting, model=base)
+    return base
 
 
 def ranges(ask: Ask, method: Method = "minmax", of: Step | None = None) -> Step:
@@ -111,8 +121,8 @@ def trained(ask: Ask, quantized: Step, of: Step, bits: int = 8) -> Step:
     """Trained as it is quantized, by distillation from the source (QAT)."""
     from edgewise_compiler.passes.qat import Qat
 
-    course = ask.course
-    config = Qat.Config(bits=bits, epochs=course.epochs, max_steps=course.steps, loss=course.loss)
+    how = ask.techniques
+    config = Qat.Config(bits=bits, epochs=how.epochs, max_steps=how.steps, loss=how.loss)
     return node("qat", config, model=quantized, float=of, teacher=optimized(ask))
 
 
@@ -121,9 +131,21 @@ def pruned(ask: Ask, speedup: float) -> Step:
     (``Shape``, ``Expand``), across which no channel can be followed: the optimized form is cut."""
     from edgewise_compiler.passes.prune import Prune
 
-    course = ask.course
-    config = Prune.Config(speedup=speedup, epochs=course.epochs, max_steps=course.steps, loss=course.loss)
+    how = ask.techniques
+    config = Prune.Config(speedup=speedup, epochs=how.epochs, max_steps=how.steps, loss=how.loss)
     return node("optimize", model=node("prune", config, model=optimized(ask)))
+
+
+def student(ask: Ask) -> Step | None:
+    """The student, taught by the source, optimized; None where there is none. Its batch normalization is not folded
+    before it has learned."""
+    if ask.student is None:
+        return None
+    from edgewise_compiler.passes.distill import Distill
+
+    how = ask.techniques
+    config = Distill.Config(epochs=STUDENT_TIMES * how.epochs, max_steps=STUDENT_TIMES * how.steps, loss=how.loss)
+    return node("optimize", model=node("distill", config, model=ask.student, teacher=optimized(ask)))
 
 
 def speedups(ask: Ask) -> tuple[float, ...]:

@@ -37,6 +37,8 @@ class LiteRt(Target):
         """As ``ladder.RUNGS`` names them."""
         from edgewise_compiler.passes.litert import LiteRtQuantize, Mode
 
+        if ask.techniques.apart:
+            return
         if ask.original is not None and rung == "fp32":
             yield "litert, as it came", ask.original
         base = chains.optimized(ask)
@@ -61,6 +63,9 @@ class LiteRt(Target):
             yield "litert int8x16", lowered("int8x16")
         elif rung == "4-bit":
             yield "litert 4-bit weights", lowered("weight4")
+        elif rung == "student" and (small := chains.student(ask)) is not None:
+            yield "litert student", node("litert", model=small)
+            yield "litert student, int8", lowered("int8", small)
         elif rung == "prune":
             for speedup in chains.speedups(ask):
                 yield f"litert pruned {speedup:.1f}x, int8", lowered("int8", chains.pruned(ask, speedup))

@@ -41,6 +41,8 @@ class OpenVino(Target):
 
     def candidates(self, rung: str, ask: Ask) -> Iterator[tuple[str, Step]]:
         """As ``ladder.RUNGS`` names them."""
+        if ask.techniques.apart:
+            return
         base, schemes = chains.optimized(ask), list(ask.profile.quantization.schemes)
         for name, step in self._chains(rung, ask, base, schemes):
             yield name, node("openvino", model=step)
@@ -63,6 +65,10 @@ class OpenVino(Target):
         elif rung == "qat":
             for scheme in schemes[:1]:
                 yield f"openvino {scheme}, QAT", chains.trained(ask, chains.static(ask, scheme), base)
+        elif rung == "student" and (small := chains.student(ask)) is not None:
+            yield "openvino student", small
+            for scheme in schemes[:1]:
+                yield f"openvino student, {scheme}", chains.static(ask, scheme, of=small)
         elif rung == "prune":
             for speedup in chains.speedups(ask):
                 less = chains.pruned(ask, speedup)

@@ -48,8 +48,8 @@ class OnnxRuntime(Target):
 
         base, schemes = chains.optimized(ask), list(ask.profile.quantization.schemes)
         if rung == "fp32":
-            yield "fp32", base
-        if "quantized" in ask.source.traits:
+            yield "fp32, adapter" if ask.techniques.apart else "fp32", base
+        if "quantized" in ask.source.traits or ask.techniques.apart:
             return
         fused = node("fuse", model=base)
         if rung == "fp32" and self._fuses(ask):
@@ -79,6 +79,10 @@ class OnnxRuntime(Target):
                 yield f"{scheme}, all layers, QAT", chains.trained(ask, whole, base)
         elif rung == "4-bit":
             yield from self._four_bits(ask, schemes)
+        elif rung == "student" and (small := chains.student(ask)) is not None:
+            yield "student", small
+            for scheme in schemes[:1]:
+                yield f"student, {scheme}", chains.static(ask, scheme, of=small)
         elif rung == "prune":
             for speedup in chains.speedups(ask):
                 less = chains.pruned(ask, speedup)

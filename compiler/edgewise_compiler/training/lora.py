@@ -6,18 +6,16 @@ and the graph answers as the base. An adapter file of onnxruntime holds their tr
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 import torch
 from onnx import helper, numpy_helper
 from peft import LoraConfig, inject_adapter_in_model
 from torch import Tensor, nn
 
-from edgewise_compiler.data import Array
+from edgewise_compiler.adapter import PREFIX
 from edgewise_compiler.training.onnx_torch import OnnxModule, fold, to_module, write_back
 
 CONVS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -61,8 +59,8 @@ def _layer(module: nn.Module, name: str) -> Any:
     return module.get_submodule(name)
 
 
-def apart(module: nn.Module, names: list[str], model: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[str, Array]]:
-    """``model`` with inputs for adapters, zero where they are left out; and the trained values by input.
+def apart(module: nn.Module, names: list[str], model: onnx.ModelProto) -> tuple[onnx.ModelProto, int]:
+    """``model`` with inputs for adapters, whose defaults are the trained values; and the bytes of those.
 
     The scale alpha / rank is in the values of B.
     """
@@ -75,7 +73,7 @@ def apart(module: nn.Module, names: list[str], model: onnx.ModelProto) -> tuple[
     }
     names_of = {step.node.name: step.node.outputs[0] for step in base.steps}
     makers = {node.output[0]: node for node in graph.node if node.output}
-    values: dict[str, Array] = {}
+    size = 0
     behind: dict[str, list[onnx.NodeProto]] = {}
     for name in names:
         node = makers[names_of[node_of[name]]]
@@ -84,7 +82,7 @@ def apart(module: nn.Module, names: list[str], model: onnx.ModelProto) -> tuple[
         down = adapter.lora_A[ADAPTER].weight.detach().numpy()
         up = adapter.lora_B[ADAPTER].weight.detach().numpy() * np.float32(scale)
         output = node.output[0]
-        a, b, inner, low = (f"lora/{name}/{part}" for part in ("A", "B", "inner", "low"))
+        a, b, inner, low = (f"{PREFIX}{name}/{part}" for part in ("A", "B", "inner", "low"))
         if node.op_type == "Conv":
             same = [attribute for attribute in node.attribute if attribute.name != "group"]
             first = helper.make_node("Conv", [node.input[0], a], [inner], name=inner)
@@ -94,24 +92,15 @@ def apart(module: nn.Module, names: list[str], model: onnx.ModelProto) -> tuple[
             down, up = down.T, up.T
             first = helper.make_node("MatMul", [node.input[0], a], [inner], name=inner)
             second = helper.make_node("MatMul", [inner, b], [low], name=low)
-        node.output[0] = f"lora/{name}/base"
-        total = helper.make_node("Add", [node.output[0], low], [output], name=f"lora/{name}/add")
+        node.output[0] = f"{PREFIX}{name}/base"
+        total = helper.make_node("Add", [node.output[0], low], [output], name=f"{PREFIX}{name}/add")
         behind[node.output[0]] = [first, second, total]
         for key, value in ((a, down), (b, up)):
-            values[key] = np.ascontiguousarray(value, np.float32)
-            graph.initializer.append(numpy_helper.from_array(np.zeros_like(values[key]), key))
+            graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(value, np.float32), key))
+            size += 4 * value.size
             graph.input.append(helper.make_tensor_value_info(key, onnx.TensorProto.FLOAT, value.shape))
     ordered = [part for node in graph.node for part in (node, *behind.get(node.output[0] if node.output else "", ()))]
     copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in ordered]
     del graph.node[:]
     graph.node.extend(copies)
-    return made, values
-
-
-def write_adapter(values: dict[str, Array], path: Path) -> None:
-    """An adapter file: onnxruntime takes it by ``RunOptions.add_active_adapter``."""
-    adapter = onnxruntime.AdapterFormat()
-    adapter.set_adapter_version(1)
-    adapter.set_model_version(1)
-    adapter.set_parameters({name: onnxruntime.OrtValue.ortvalue_from_numpy(values[name]) for name in sorted(values)})
-    adapter.export_adapter(str(path))
+    return made, size

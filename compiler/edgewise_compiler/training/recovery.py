@@ -44,12 +44,3 @@ class Recovery(Config, frozen=True, kw_only=True):
         """The same for one of several recoveries: with so many of all epochs, and their share of the steps."""
         share = -(-self.max_steps * epochs // total) if total else 0
         return msgspec.structs.replace(self, epochs=epochs, max_steps=share)
-
-
-class Course(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How long the ladder's rungs train, and on what: each pass for at most ``steps`` of the optimizer and ``epochs``
-    over the training data; ``loss`` as in ``Recovery``."""
-
-    steps: Annotated[int, Meta(ge=1, le=10_000_000)] = 4000
-    epochs: Annotated[int, Meta(ge=1, le=10_000)] = 30
-    loss: Loss = "kd"

@@ -25,6 +25,8 @@ OVER_BUDGET = 3
 
 HERE = "For a file"
 """The heading of the options that are for compiling a file on this machine."""
+BY_NAME = "Techniques by name, for a file"
+"""The heading of those that ask for more than the ladder tries on its own."""
 
 Data = Annotated[
     Path | None, typer.Option(help="An npz with inputs and, if known, labels.", dir_okay=False, rich_help_panel=HERE)
@@ -85,6 +87,30 @@ def compile_version(
         bool, typer.Option("--explore", help="Try every technique, for the whole front.", rich_help_panel=HERE)
     ] = False,
     seed: Annotated[int, typer.Option(min=0, help="Fixes what is drawn.", rich_help_panel=HERE)] = 0,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Steps that one technique trains at most.", rich_help_panel=BY_NAME)
+    ] = None,
+    loss: Annotated[
+        str | None, typer.Option(metavar="kd|dkd", help="Of distillation.", rich_help_panel=BY_NAME)
+    ] = None,
+    student: Annotated[
+        Path | None,
+        typer.Option(
+            help="A smaller model (.onnx, or a recipe) that learns from MODEL.", dir_okay=False, rich_help_panel=BY_NAME
+        ),
+    ] = None,
+    mask: Annotated[
+        str | None, typer.Option(metavar="2:4|SHARE", help="Zeros in the weights.", rich_help_panel=BY_NAME)
+    ] = None,
+    lora: Annotated[
+        int | None,
+        typer.Option(
+            metavar="RANK", min=1, help="Fine-tune on labels by adapters of this rank.", rich_help_panel=BY_NAME
+        ),
+    ] = None,
+    apart: Annotated[
+        bool, typer.Option("--apart", help="Keep the adapters beside the model.", rich_help_panel=BY_NAME)
+    ] = False,
     json: Json = False,
 ) -> None:
     """Compile a model for device profiles; shows what was chosen and what was measured.
@@ -93,6 +119,8 @@ def compile_version(
     others are compiled all the same).
     """
     limits = None if budget is None else parse.budget(budget)
+    named = {"steps": steps, "loss": loss, "student": student, "mask": mask, "lora": lora, "apart": apart or None}
+    techniques = {name: value for name, value in named.items() if value is not None}
     if local.is_file(model):
         if out is None:
             raise typer.BadParameter("expected --out DIR, where bundles and reports go")
@@ -109,6 +137,7 @@ def compile_version(
             embedding=embedding,
             explore=explore,
             training=training,
+            techniques=techniques,
             seed=seed,
         )
         _here(request, json=json)
@@ -116,6 +145,7 @@ def compile_version(
     given: dict[str, object] = {"--data": data, "--out": out, "--metric": metric, "--recipe": recipe}
     given |= {"--config": config, "--scores": scores, "--embedding": embedding}
     given |= {"--explore": explore or None, "--seed": seed or None}
+    given |= {f"--{name}": value for name, value in techniques.items()}
     if wrong := [name for name, value in given.items() if value is not None]:
         raise typer.BadParameter(f"{', '.join(wrong)}: only to compile a file here, and there is no file {model!r}")
     name, number = parse.model_version(model)

@@ -23,7 +23,8 @@ SUFFIXES = (".onnx", ".tflite", ".pt2", ".safetensors")
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
     """A file to compile for some profiles into ``out``. ``budget``: the fields of a ``Budget``; ``data``: an npz;
-    ``metric``: FILE.py:FUNCTION. ``recipe`` and ``config`` belong to weights (safetensors), in place of ``data``."""
+    ``metric``: FILE.py:FUNCTION. ``recipe`` and ``config`` belong to weights (safetensors), in place of ``data``.
+    ``techniques``: the fields of the compiler's ``Techniques`` that were asked for, by name."""
 
     model: Path
     profiles: list[Profile]
@@ -37,6 +38,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     embedding: str | None = None
     explore: bool = False
     training: bool | None = None
+    techniques: dict[str, Any] = {}
     seed: int = 0
 
 
