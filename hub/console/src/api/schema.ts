@@ -1094,7 +1094,8 @@ export interface components {
         };
         /**
          * JobOut
-         * @description A job. ``error``: {"code", "detail"}.
+         * @description A job. ``error``: {"code", "detail"}. ``result`` of a compile: {"bundles": [...], "refused": [{"profile", "code",
+         *     "detail"}]}; a refused profile's targets cannot take the model.
          */
         JobOut: {
             /** Created At */
