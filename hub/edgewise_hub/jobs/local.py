@@ -30,6 +30,8 @@ from edgewise_hub.jobs.tables import Job
 LOOK_EVERY_S = 0.5
 MAX_LOG = 1024 * 1024
 READER_S = 5.0
+KEPT = ("EDGEWISE_TOOLCHAINS",)
+"""Of the hub's ``EDGEWISE_*`` environment, what a worker may know: no secrets."""
 
 log = logging.getLogger(__name__)
 
@@ -152,7 +154,7 @@ class LocalExecutor:
     def _environment(self, lease: Lease) -> dict[str, str]:
         """The hub's environment without its ``EDGEWISE_*`` (a token or a broker's password may be among them), and what
         a worker needs."""
-        inherited = {key: value for key, value in os.environ.items() if not key.startswith("EDGEWISE_")}
+        inherited = {key: value for key, value in os.environ.items() if not key.startswith("EDGEWISE_") or key in KEPT}
         settings = self.hub.settings
         profiles = [os.environ.get("EDGEWISE_PROFILES", ""), *(str(folder) for folder in settings.profiles)]
         return inherited | {
