@@ -20,6 +20,7 @@ import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -53,6 +54,9 @@ from edgewise_agent.serving.routing.router import CannotShare, Strategy, check_s
 from edgewise_agent.serving.server import Server
 from edgewise_agent.windows.collector import Collector
 
+if TYPE_CHECKING:
+    from edgewise_agent.serving.oip.grpc_server import GrpcServer
+
 log = logging.getLogger(__name__)
 
 HEARTBEAT_S = 1.0
@@ -75,6 +79,7 @@ class Child:
         self._others: dict[tuple[str, str], ServedModel] = {}
         self._experiments: dict[str, tuple[Strategy, Arms]] = {}
         self._server: Server | None = None
+        self._grpc: GrpcServer | None = None
         self._outbox: queue.Queue[FromChild | None] = queue.Queue(_OUTBOX)
         self._commands: asyncio.Queue[ToChild] = asyncio.Queue()
 
@@ -97,6 +102,8 @@ class Child:
                     break
         if self._server is not None:
             await loop.run_in_executor(None, self._server.drain, DRAIN_S)
+        if self._grpc is not None:
+            await loop.run_in_executor(None, self._grpc.drain, DRAIN_S)
         ticking.cancel()
         for name in self._models:
             self._report(name, last=True)
@@ -191,7 +198,17 @@ class Child:
         api = Api(self._models, self._options, self._say)
         self._server = Server(api, self._listeners, self._options, running)
         self._server.start()
+        if self._options.grpc_port is not None:
+            self._serve_grpc(self._options.grpc_port)
         self._say(Listening())
+
+    def _serve_grpc(self, port: int) -> None:
+        try:
+            from edgewise_agent.serving.oip.grpc_server import GrpcServer  # here: it takes 20 MB
+
+            self._grpc = GrpcServer(self._models, self._options, port)
+        except (ImportError, RuntimeError) as error:
+            log.error("gRPC is not answered on port %d: %s (pip install 'edgewise-agent[grpc]')", port, error)
 
     def _configure(self, models: list[ServeModel]) -> None:
         for wish in models:

@@ -38,6 +38,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     low confidence escalated; none: none leaves the device."""
     memory_mb: Annotated[int, msgspec.Meta(ge=16, lt=2**31)] | None = None
     """That the serve child may take before it is replaced; None: as the device profile says."""
+    grpc_port: Annotated[int, msgspec.Meta(ge=0, le=65535)] | None = None
+    """Port of 127.0.0.1 on which gRPC is answered (``edgewise-agent[grpc]``); None: it is not."""
     threads: Annotated[int, msgspec.Meta(ge=1, le=64)] | None = None
     """Of one model at most; None: as the device profile says."""
 

@@ -25,13 +25,14 @@ import msgspec
 
 from edgewise.bundle import Manifest, Tensor
 from edgewise_agent import __version__
+from edgewise_agent.runtimes import Arrays
 from edgewise_agent.serving import inference
 from edgewise_agent.serving.channel import SampleTaken
 from edgewise_agent.serving.connections import Connection
 from edgewise_agent.serving.gate import Gate
 from edgewise_agent.serving.http import Answer, Head, HttpError, decompress, json_answer, refuse_strangers
 from edgewise_agent.serving.inference import InferenceFailed, ServedModel
-from edgewise_agent.serving.oip.messages import read_request, write_answer
+from edgewise_agent.serving.oip.messages import Request, read_request, write_answer
 from edgewise_agent.serving.oip.tensors import FLOATS, BadTensor
 from edgewise_agent.serving.options import Options
 from edgewise_agent.serving.quality import InputRefused
@@ -84,13 +85,13 @@ class Api:
                 return self._of_model(model, rest, head, body)
             case ("v2",):
                 _only("GET", head)
-                return json_answer(200, {"name": "edgewise-agent", "version": __version__, "extensions": EXTENSIONS})
+                return json_answer(200, server_metadata())
             case ("v2", "health", "live" | "ready" as what):
                 _only("GET", head)
                 return json_answer(200, {what: True})
             case ("v2", "repository", "index"):
                 _only("POST", head)
-                return json_answer(200, [_index(served.model.manifest) for served in list(self._models.values())])
+                return json_answer(200, [index(served.model.manifest) for served in list(self._models.values())])
             case ("v2", "repository", "models", model, "load" | "unload" as what):
                 _only("POST", head)
                 raise HttpError(400, f"{what} {model[:64]!r}: the hub decides what is served here, by a rollout")
@@ -148,7 +149,17 @@ def infer(served: ServedModel, head: Head, body: memoryview) -> Answer:
         length = head.number(b"inference-header-content-length")
         floats = all(tensor.datatype in FLOATS for tensor in manifest.inputs)
         request = read_request(body, length, floats=floats)
-        wanted = _wanted(manifest, request.outputs)
+    except BadTensor as error:
+        served.collector.count("refused")
+        raise HttpError(400, str(error)) from error
+    name, answer, outputs = run(served, request)
+    return write_answer(manifest.model, answer.model_version, request, name, outputs, answer.parameters)
+
+
+def run(served: ServedModel, request: Request) -> tuple[str, inference.Answer, Arrays]:
+    """(id, answer, the outputs that are wanted of it) of a request. Raises HttpError."""
+    try:
+        wanted = _wanted(served.model.manifest, request.outputs)
     except BadTensor as error:
         served.collector.count("refused")
         raise HttpError(400, str(error)) from error
@@ -162,11 +173,15 @@ def infer(served: ServedModel, head: Head, body: memoryview) -> Answer:
         raise HttpError(400, str(error)) from error
     except InferenceFailed as error:
         raise HttpError(500, str(error)) from error
-    outputs = {n: answer.outputs[n] for n in wanted}
-    return write_answer(manifest.model, answer.model_version, request, name, outputs, answer.parameters)
+    return name, answer, {n: answer.outputs[n] for n in wanted}
 
 
-def metadata(manifest: Manifest) -> dict[str, object]:
+def server_metadata() -> dict[str, Any]:
+    """Who serves, and what it can."""
+    return {"name": "edgewise-agent", "version": __version__, "extensions": EXTENSIONS}
+
+
+def metadata(manifest: Manifest) -> dict[str, Any]:
     """A model's metadata."""
 
     def described(tensors: list[Tensor]) -> list[dict[str, Any]]:
@@ -191,7 +206,8 @@ def _wanted(manifest: Manifest, wished: dict[str, bool]) -> list[str]:
     return list(wished)
 
 
-def _index(manifest: Manifest) -> dict[str, str]:
+def index(manifest: Manifest) -> dict[str, str]:
+    """A model in the index of the repository."""
     return {"name": manifest.model, "version": str(manifest.version), "state": "READY", "reason": ""}
 
 

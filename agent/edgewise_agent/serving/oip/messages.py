@@ -14,6 +14,7 @@ import msgspec
 from edgewise.wire.codec import Name
 from edgewise_agent.runtimes import Arrays
 from edgewise_agent.serving.http import JSON, Answer, Body
+from edgewise_agent.serving.oip.floats import Floats, Reader
 from edgewise_agent.serving.oip.tensors import (
     DATATYPES,
     FLOATS,
@@ -21,6 +22,7 @@ from edgewise_agent.serving.oip.tensors import (
     count,
     datatype_of,
     from_binary,
+    from_floats,
     from_json,
     to_binary,
     to_json,
@@ -31,6 +33,7 @@ Parameters = Annotated[
     dict[Annotated[str, msgspec.Meta(max_length=64)], Parameter | list[Any] | dict[str, Any] | None],
     msgspec.Meta(max_length=32),
 ]
+RequestId = Name
 TensorName = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
 Shape = Annotated[list[Annotated[int, msgspec.Meta(ge=0, lt=2**31)]], msgspec.Meta(max_length=8)]
 UNSUPPORTED = {
@@ -61,7 +64,7 @@ class _Output(msgspec.Struct, frozen=True):
 
 
 class _Body(msgspec.Struct, frozen=True):
-    id: Name | None = None
+    id: RequestId | None = None
     parameters: Parameters = {}
     outputs: Annotated[list[_Output], msgspec.Meta(max_length=32)] | None = None
 
@@ -76,6 +79,7 @@ class _BodyOfAny(_Body, frozen=True, kw_only=True):
 
 _FLOATS = msgspec.json.Decoder(_BodyOfFloats)
 _ANY = msgspec.json.Decoder(_BodyOfAny)
+_MANY_FLOATS = Reader()
 
 
 class BadRequest(BadTensor):
@@ -105,14 +109,17 @@ def read_request(body: memoryview, header_length: int | None, *, floats: bool = 
     if header_length is not None and header_length > len(body):
         raise BadRequest(f"Inference-Header-Content-Length: expected at most {len(body)}, got {header_length}")
     head, rest = (body, memoryview(b"")) if header_length is None else (body[:header_length], body[header_length:])
-    message = _decode(head, floats)
+    message, numbers = _decode(head, floats)
     _refuse_unsupported("request", message.parameters)
     inputs: Arrays = {}
     at = 0
-    for tensor in message.inputs:
+    for i, tensor in enumerate(message.inputs):
         if tensor.name in inputs:
             raise BadRequest(f"input {tensor.name}: expected once")
-        array, at = _array(tensor, rest, at, floats=isinstance(tensor, _TensorOfFloats))
+        if numbers:
+            array = from_floats(f"input {tensor.name}", tensor.datatype, tensor.shape, numbers[i])
+        else:
+            array, at = _array(tensor, rest, at, floats=isinstance(tensor, _TensorOfFloats))
         inputs[tensor.name] = array
     if at != len(rest):
         raise BadRequest(f"binary data: the tensors have {at} bytes, got {len(rest)}")
@@ -150,16 +157,26 @@ def write_answer(
     return Answer(200, [head, *binary], headers)
 
 
-def _decode(head: memoryview, floats: bool) -> _BodyOfFloats | _BodyOfAny:
+def _decode(head: memoryview, floats: bool) -> tuple[_BodyOfFloats | _BodyOfAny, list[Floats]]:
+    """The message, and the data of its inputs where it was read apart from it."""
+    if floats and (read := _MANY_FLOATS.read(head)) is not None:
+        try:
+            message: _BodyOfFloats | _BodyOfAny = msgspec.convert(read[0], _BodyOfAny)
+            if all(t.datatype in FLOATS and "binary_data_size" not in t.parameters for t in message.inputs):
+                for tensor in message.inputs:
+                    _refuse_unsupported(f"input {tensor.name}", tensor.parameters)
+                return message, read[1]
+        except msgspec.ValidationError:
+            pass  # what is wrong is said below
     if floats:
         try:
             message = _FLOATS.decode(head)
             if all(tensor.data is None or tensor.datatype in FLOATS for tensor in message.inputs):
-                return message
+                return message, []
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             pass  # nested data, or what is wrong is said below
     try:
-        return _ANY.decode(head)
+        return _ANY.decode(head), []
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadRequest(str(error)[:500]) from error
 

@@ -71,6 +71,14 @@ def from_json(name: str, datatype: str, shape: Sequence[int], data: list[Any], *
     return _numbers(name, datatype, flat, floats).reshape(shape)
 
 
+def from_floats(name: str, datatype: str, shape: Sequence[int], data: npt.NDArray[np.float64]) -> Array:
+    """Data flat, of a datatype of ``FLOATS``. Raises BadTensor."""
+    if len(data) != count(name, shape):
+        raise BadTensor(f"{name}: shape {list(shape)} does not hold {len(data)} values")
+    with np.errstate(over="ignore"):  # as in ``_numbers``
+        return data.astype(NUMPY[datatype]).reshape(shape)  # type: ignore[index]
+
+
 def from_binary(name: str, datatype: str, shape: Sequence[int], data: memoryview) -> Array:
     """Data of the binary tensor data extension. Raises BadTensor."""
     values = count(name, shape)
