@@ -3,9 +3,11 @@
 ``reference.npz`` stays on the hub. m items, in the order of time; an array is absent where the model or the data has
 nothing for it:
 
-- ``features`` int8 [m, D]: ``edgewise.sketch.embedding.features`` of each item (|z| * 256 <= 23 at D = 256);
+- ``features`` int8 [m, D]: fixed-point random Fourier features of each item (|z| * 256 <= 23 at D = 256);
 - ``classes`` int16 [m]: predicted class (argmax of the scores);
 - ``confidence`` float32 [m]: largest softmax probability;
+- ``cells`` uint8 [m] and ``distances`` float32 [m]: Voronoi cell and squared distance of each item's embedding;
+- ``feature_places`` and ``category_places`` int8 [m, columns]: where ``edgewise.sketch.features`` counts each column;
 - ``labels`` int16 [m] and ``correct`` bool [m]: where labels came;
 - ``nonfinite`` int64 []: items left out because an answer was not finite. The compiler refuses such a
   model, so it is 0.
@@ -15,22 +17,20 @@ Blocks for a block bootstrap are cut from it by whoever tests: the order is kept
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.spatial.distance import pdist
 
-from edgewise.bundle import Bounds, digest
-from edgewise.sketch.embedding import features
+from edgewise.bundle import Bounds
+from edgewise.sketch import CategorySketch, FeatureSketch, SketchSpec
+from edgewise.sketch.features import columns as values_of
 from edgewise.sketch.histogram import confidence
-from edgewise.sketch.spec import EmbeddingSpec, SketchSpec, projection_matrix
 from edgewise_compiler.data import Array, Data
 from edgewise_compiler.model import Answers
+from edgewise_compiler.sketches import confidence_edges, embedding_parts, tabular
 
-FEATURES = 256
-SIGMA_ITEMS = 1000
-QUANTILES = np.arange(1, 10) / 10
 MAX_CLASSES = 1000
 SMOKE_ITEMS = 4
 MAX_FEATURES = 256
@@ -51,22 +51,31 @@ class Reference:
     notes: list[str]
 
 
-def make_reference(answers: Answers, data: Data, ranks: dict[str, int], *, batched: bool, seed: int) -> Reference:
+def make_reference(
+    answers: Answers,
+    data: Data,
+    ranks: dict[str, int],
+    *,
+    batched: bool,
+    seed: int,
+    columns: Sequence[str] = (),
+    categorical: Collection[str] = (),
+) -> Reference:
     """Sketch spec, projection, bounds, smoke inputs and reference of one bundle.
 
     ``data`` is what ``answers`` answer. ``ranks``: number of axes of each input of the model; ``batched``: does it take
-    several items at once? ``seed`` fixes sigma's subsample and W.
+    several items at once? ``seed`` fixes what is drawn for the sketches. ``columns`` and ``categorical``: as in
+    ``sketches.tabular``.
     """
     finite = answers.finite()
     notes: list[str] = []
     arrays: dict[str, Array] = {"nonfinite": np.array(int((~finite).sum()), dtype=np.int64)}
-    classes, edges = None, np.array([])
+    classes, edges = None, list[float]()
     if answers.scores is None:
         notes.append("no output of class scores: no class sketch and no confidence sketch")
     else:
         scores = answers.scores[finite]
         certainty = confidence(scores)
-        edges = np.unique(np.quantile(certainty, QUANTILES))
         classes = scores.shape[1] if scores.shape[1] <= MAX_CLASSES else None
         if classes is None:
             notes.append(f"{scores.shape[1]} classes: no class sketch above {MAX_CLASSES}")
@@ -75,19 +84,33 @@ def make_reference(answers: Answers, data: Data, ranks: dict[str, int], *, batch
         if data.labels is not None:
             arrays["labels"] = data.labels[finite].astype(np.int16)
             arrays["correct"] = arrays["classes"] == arrays["labels"]
+        edges = confidence_edges(certainty, arrays.get("correct"))  # type: ignore[arg-type]
     embedding, projection = None, None
     if answers.embedding is None:
         notes.append("no output 'embedding': no embedding sketch, so feature drift is seen in the scores alone")
     else:
-        embedded = answers.embedding[finite]
-        sigma = median_distance(embedded, seed)
-        if sigma > 0:
-            embedding, projection = draw(embedded.shape[1], sigma, seed)
-            arrays["features"] = _features(embedding, projection, embedded)
-        else:
+        parts = embedding_parts(answers.embedding[finite], seed)
+        if parts is None:
             notes.append("embedding: the same for most items of the reference: no embedding sketch")
+        else:
+            embedding, projection = parts.spec, parts.projection
+            arrays |= {"features": parts.features, "distances": parts.distances}
+            if parts.spec.cells:
+                arrays["cells"] = parts.cells
+    features, categories = tabular(data.inputs, ranks, columns, categorical)
+    inputs = data.take(np.flatnonzero(finite)).inputs
+    if features:
+        arrays["feature_places"] = FeatureSketch(features).places(values_of(features, inputs)).astype(np.int8)
+    if categories:
+        arrays["category_places"] = CategorySketch(categories).places(values_of(categories, inputs)).astype(np.int8)
     return Reference(
-        spec=SketchSpec(embedding=embedding, classes=classes, confidence_edges=[float(edge) for edge in edges]),
+        spec=SketchSpec(
+            embedding=embedding,
+            classes=classes,
+            confidence_edges=edges,
+            features=features,
+            categories=categories,
+        ),
         projection=projection,
         bounds={name: _bounds(array) for name, array in data.inputs.items() if array.dtype.kind in "iuf"},
         smoke=smoke_items(data, finite, ranks, batched),
@@ -115,27 +138,6 @@ def _of_features(items: Array, low: float, high: float) -> list[tuple[float, flo
     least = 0.1 * (high - low)  # of the whole input's range: a feature that never changed may
     margins = [MARGIN * max(above - below, least) for below, above in ranges]
     return [(below - margin, above + margin) for (below, above), margin in zip(ranges, margins, strict=True)]
-
-
-def median_distance(embeddings: npt.NDArray[np.float32], seed: int) -> float:
-    """The median heuristic: the median distance between two of up to ``SIGMA_ITEMS`` items, drawn with ``seed``."""
-    if len(embeddings) < 2:
-        return 0.0
-    rows = np.random.default_rng(seed).permutation(len(embeddings))[:SIGMA_ITEMS]
-    return float(np.median(pdist(embeddings[np.sort(rows)].astype(np.float64))))
-
-
-def draw(dimension: int, sigma: float, seed: int) -> tuple[EmbeddingSpec, bytes]:
-    """The spec and W ~ N(0, 1/sigma^2), float32 little-endian [D/2, d], drawn once; everybody else reads the blob."""
-    matrix = np.random.default_rng([seed, 1]).standard_normal((FEATURES // 2, dimension)) / sigma
-    projection = matrix.astype("<f4").tobytes()
-    spec = EmbeddingSpec(dimension=dimension, features=FEATURES, sigma=sigma, seed=seed, projection=digest(projection))
-    return spec, projection
-
-
-def _features(spec: EmbeddingSpec, projection: bytes, embeddings: npt.NDArray[np.float32]) -> npt.NDArray[np.int8]:
-    values = features(spec, projection_matrix(spec, projection), embeddings)
-    return values.astype(np.int8)
 
 
 def smoke_items(data: Data, finite: npt.NDArray[np.bool_], ranks: dict[str, int], batched: bool) -> dict[str, Array]:

@@ -58,7 +58,7 @@ def test_reports_a_window_with_what_it_saw(key: HubKey, tmp_path: Path) -> None:
     (window,) = windows
     counters = window.counters
     assert (counters.inferences, counters.out_of_bounds, counters.refused, counters.labelled) == (82, 2, 1, 1)
-    assert set(window.sketches) == {"latency", "classes", "confidence", "embedding"}
+    assert set(window.sketches) == {"latency", "classes", "confidence", "embedding", "labels"}
 
 
 def test_refresh_takes_the_version_that_is_active_now(key: HubKey, tmp_path: Path) -> None:

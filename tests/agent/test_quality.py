@@ -197,7 +197,7 @@ def test_window_closes_after_its_length_and_the_next_begins() -> None:
     window = filling.poll(110.5, 5010.5)
     assert window is not None and (window.start, window.duration) == (5000.0, 10.5)
     assert (window.counters.inferences, window.counters.out_of_bounds, window.counters.refused) == (2, 1, 1)
-    filling.label(correct=True)
+    filling.label(2, 2)
     late = filling.poll(111.0, 5011.0, last=True)
     assert late is not None and (late.start, late.duration, late.counters.labelled) == (5010.5, 0.5, 1)
 

@@ -118,6 +118,8 @@ def test_the_reference_is_what_the_bundle_answered_in_order(tiny, compiled, else
         "correct": "bool",
         "labels": "int16",
         "nonfinite": "int64",
+        "cells": "uint8",
+        "distances": "float32",
     }
     assert reference["nonfinite"].shape == () and reference["nonfinite"] == 0
     assert reference["features"].shape == (300, 256)
@@ -130,12 +132,19 @@ def test_the_reference_is_what_the_bundle_answered_in_order(tiny, compiled, else
     sketch = EmbeddingSketch(spec.embedding, projection_matrix(spec.embedding, bundle.files["projection"].read_bytes()))
     sketch.update(answers.embedding)
     assert np.array_equal(sketch.total, reference["features"].sum(axis=0, dtype=np.int64))
+    assert np.array_equal(sketch.cells, np.bincount(reference["cells"], minlength=spec.embedding.cells))
+    edges = spec.embedding.distance_edges
+    assert sketch.distances.tolist() == np.histogram(reference["distances"], [-np.inf, *edges, np.inf])[0].tolist()
+    assert len(sketch.encode()) < 500, "what is expected is not sent"
 
     edges = spec.confidence_edges
-    assert len(edges) == 9 and all(low < high for low, high in itertools.pairwise(edges))
+    assert all(low < high for low, high in itertools.pairwise(edges))
     bins = ConfidenceSketch(edges)
     bins.update(answers.scores)
-    assert bins.counts.min() >= 20, "each bin holds about a tenth of 300"
+    assert len(edges) in (9, 10) and bins.counts.max() <= 35, "deciles, and one more"
+    above = [int(bins.counts[k:].sum()) for k in range(len(edges) + 1)]
+    correct = int(reference["correct"].sum())
+    assert min(abs(count - correct) for count in above) <= 1, "as many above an edge as are correct"
 
 
 def test_the_same_inputs_give_the_same_bytes(tiny, compiled, elsewhere) -> None:
@@ -188,7 +197,8 @@ def test_without_labels_fidelity_to_the_source_is_judged_and_said_so(tiny, compi
 
     assert bundle.report["metric"] == "fidelity" and bundle.report["metric_before"] == 1.0
     assert 0.9 < bundle.report["metric_after"] <= 1.0
-    assert set(np.load(bundle.reference).files) == {"features", "classes", "confidence", "nonfinite"}
+    expected = {"features", "distances", "cells", "classes", "confidence", "nonfinite"}
+    assert set(np.load(bundle.reference).files) == expected
 
 
 def test_without_an_embedding_there_is_no_projection_and_a_note(tiny, compiled, elsewhere) -> None:

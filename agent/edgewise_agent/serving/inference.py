@@ -145,6 +145,8 @@ class ServedModel:
             return self.checker.check(inputs)
         except quality.InputRefused as refused:
             self.collector.count(refused.count, refused.items)
+            if refused.count == "nonfinite_inputs":
+                self.collector.refused(inputs)
             raise
 
     def _run(self, inputs: Arrays, items: int) -> Arrays:
@@ -166,7 +168,7 @@ class ServedModel:
         manifest = self.model.manifest
         scores = outputs[manifest.scores] if manifest.scores else None
         embeddings = outputs[manifest.embedding] if manifest.embedding else None
-        self.collector.record(items, outside, latency_s, scores, embeddings)
+        self.collector.record(items, outside, latency_s, scores, embeddings, inputs)
         if scores is None or scores.ndim != 2:
             predictions, sure = [-1] * items, [0.0] * items
         else:
@@ -186,7 +188,7 @@ class ServedModel:
             self.collector.count(found.counted)
             return found.counted
         if found.own:
-            self.collector.label(correct=found.prediction == label)
+            self.collector.label(label, found.prediction)
         kept = self._inputs.take(item)
         if self.sampling and kept is not None:
             manifest, tensor = self.model.manifest, self.model.manifest.inputs[0]

@@ -135,7 +135,7 @@ def _projection(manifest: Manifest, spec: SketchSpec, blobs: Path) -> npt.NDArra
     blob = manifest.blobs.get("projection")
     if blob is None or blob.sha256 != spec.embedding.projection:
         raise ModelFailure(f"sketch spec: expected the projection {spec.embedding.projection[:12]} among the blobs")
-    expected = spec.embedding.features // 2 * spec.embedding.dimension * 4
+    expected = spec.embedding.rows * spec.embedding.dimension * 4
     return projection_matrix(spec.embedding, _bytes(blobs, blob, expected))
 
 

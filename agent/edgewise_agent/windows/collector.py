@@ -9,8 +9,8 @@ one batch, which is several times cheaper than one by one and gives the same num
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -20,12 +20,27 @@ from edgewise.wire.windows import Counters
 from edgewise_agent.serving.channel import WindowClosed
 
 Array = npt.NDArray[np.generic]
+Floats = npt.NDArray[np.floating]
 Counter = Literal["errors", "refused", "nonfinite_inputs", "nonfinite_outputs", "repeated", "unknown"]
 
 
 MAX_PENDING = 32
 MAX_PENDING_BYTES = 256 * 1024
-Pending = tuple["npt.NDArray[np.floating] | None", "npt.NDArray[np.floating] | None"]
+
+
+class Answered(NamedTuple):
+    """One request that was answered: scores [items, classes], embeddings [items, d], and the inputs with features."""
+
+    latency_s: float
+    scores: Floats | None
+    embeddings: Floats | None
+    inputs: Mapping[str, Array]
+
+    @property
+    def nbytes(self) -> int:
+        """Of all arrays."""
+        outputs = sum(array.nbytes for array in (self.scores, self.embeddings) if array is not None)
+        return outputs + sum(array.nbytes for array in self.inputs.values())
 
 
 class Collector:
@@ -47,6 +62,7 @@ class Collector:
         self.window_s = window_s
         self._model, self._version, self._bundle = model, version, bundle
         self._spec, self._spec_digest, self._projection = spec, spec_digest, projection
+        self._tabular = {one.input for one in spec.features} | {one.input for one in spec.categories}
         self._lock = threading.Lock()
         self._begin(now, clock)
 
@@ -54,44 +70,61 @@ class Collector:
         self._began, self._start = now, clock
         self._counts: dict[str, int] = dict.fromkeys(Counters.__struct_fields__, 0)
         self._sketches = WindowSketches(self._spec, self._projection)
-        self._pending: list[Pending] = []
+        self._pending: list[Answered] = []
         self._pending_bytes = 0
 
     def record(
-        self, items: int, out_of_bounds: int, latency_s: float, scores: Array | None, embeddings: Array | None
+        self,
+        items: int,
+        out_of_bounds: int,
+        latency_s: float,
+        scores: Array | None,
+        embeddings: Array | None,
+        inputs: Mapping[str, Array] | None = None,
     ) -> None:
-        """A request that was answered: ``items`` in its batch, scores [items, classes], embeddings [items, d]."""
+        """A request that was answered: ``items`` in its batch, scores [items, classes], embeddings [items, d], inputs
+        by name, [items, ...] each where they have features."""
+        kept = {} if inputs is None else {name: inputs[name] for name in self._tabular}
+        answered = Answered(latency_s, _floating(scores), _floating(embeddings), kept)
         with self._lock:
             self._counts["inferences"] += items
             self._counts["out_of_bounds"] += out_of_bounds
-            self._sketches.latency.update(latency_s)
-            self._pending.append((_floating(scores), _floating(embeddings)))
-            self._pending_bytes += sum(array.nbytes for array in (scores, embeddings) if array is not None)
+            self._pending.append(answered)
+            self._pending_bytes += answered.nbytes
             if len(self._pending) >= MAX_PENDING or self._pending_bytes >= MAX_PENDING_BYTES:
                 self._flush()
+
+    def refused(self, inputs: Mapping[str, Array]) -> None:
+        """Inputs that fit the signature and were not run, NaN among them: their features are counted all the same."""
+        if self._tabular:
+            with self._lock:
+                self._sketches.update(inputs=inputs)
 
     def count(self, what: Counter, items: int = 1) -> None:
         """Items that were not answered, and why; labels that count nowhere."""
         with self._lock:
             self._counts[what] += items
 
-    def label(self, correct: bool) -> None:
+    def label(self, label: int, prediction: int | None) -> None:
         """A label came for an earlier answer."""
         with self._lock:
             self._counts["labelled"] += 1
-            self._counts["correct"] += int(correct)
+            self._counts["correct"] += int(label == prediction)
+            if self._sketches.labels is not None and prediction is not None:
+                known = label if 0 <= label < self._sketches.labels.classes else -1  # may be more than an int64
+                self._sketches.labels.update(np.array([known]), np.array([prediction]))
 
     def _flush(self) -> None:
-        """Add what is pending to the sketches."""
+        """Add what is pending to the sketches, as one batch."""
+        if not self._pending:
+            return
         pending, self._pending, self._pending_bytes = self._pending, [], 0
-        scores = _joined(scores for scores, _ in pending)
-        embeddings = _joined(embeddings for _, embeddings in pending)
-        if scores is not None and self._sketches.classes:
-            self._sketches.classes.update(scores)
-        if scores is not None and self._sketches.confidence:
-            self._sketches.confidence.update(scores)
-        if embeddings is not None and self._sketches.embedding:
-            self._sketches.embedding.update(embeddings)
+        self._sketches.update(
+            [answered.latency_s for answered in pending],
+            _joined([answered.scores for answered in pending]),
+            _joined([answered.embeddings for answered in pending]),
+            _joined_inputs([answered.inputs for answered in pending if answered.inputs]),
+        )
 
     def poll(self, now: float, clock: float, *, last: bool = False) -> WindowClosed | None:
         """The window, if it is over (or is the ``last``) and not empty; the next one begins then."""
@@ -114,13 +147,17 @@ class Collector:
             return None if empty else closed
 
 
-def _joined(arrays: Iterable[npt.NDArray[np.floating] | None]) -> npt.NDArray[np.floating] | None:
+def _joined(arrays: Sequence[Floats | None]) -> Floats | None:
     """What is there, as one batch; None where nothing is."""
     there = [array for array in arrays if array is not None]
     return np.concatenate(there) if there else None
 
 
-def _floating(array: Array | None) -> npt.NDArray[np.floating] | None:
+def _joined_inputs(batches: Sequence[Mapping[str, Array]]) -> Mapping[str, Array] | None:
+    return {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]} if batches else None
+
+
+def _floating(array: Array | None) -> Floats | None:
     if array is None:
         return None
     return array if np.issubdtype(array.dtype, np.floating) else array.astype(np.float32)  # type: ignore[return-value]

@@ -135,7 +135,8 @@ def accuracy(
     for row in _rows(session, hub, model, None, groups, Span(since), "active"):
         served = by_device.setdefault((row.device_id, row.version), _Served())
         sketches: dict[str, bytes] = msgspec.msgpack.decode(row.sketches, type=dict[str, bytes])
-        served.add(_Served(Counter(row.counters), LatencySketch.decode(sketches["latency"]), 1, row.size))
+        latency = LatencySketch.decode(sketches["latency"]) if "latency" in sketches else LatencySketch()
+        served.add(_Served(Counter(row.counters), latency, 1, row.size))
     by_group: dict[tuple[str, int], _Served] = {}
     for (device, version), served in by_device.items():
         for name in groups[device]:

@@ -68,11 +68,12 @@ def check(window: Window, spec: SketchSpec) -> None:
     if counters.correct > counters.labelled:
         raise WireError(f"{counters.correct} correct of {counters.labelled} labelled", code="absurd")
     sketches = WindowSketches.decode(spec, window.sketches)
-    for part in (sketches.latency, sketches.classes, sketches.confidence, sketches.embedding):
-        if part is not None and part.n > counters.inferences:
-            raise WireError(
-                f"{type(part).__name__} of {part.n} items, but {counters.inferences} inferences", code="absurd"
-            )
+    seen = tried + counters.refused + counters.nonfinite_inputs
+    counted = {"labels": counters.labelled, "features": seen, "categories": seen}
+    for name, part in sketches.parts.items():
+        allowed = counted.get(name, counters.inferences)
+        if part.n > allowed + part.slack(len(part.values)):
+            raise WireError(f"{name} sketch of {part.n} items, expected at most {allowed}", code="absurd")
 
 
 def columns(window: Window) -> dict[str, Any]:

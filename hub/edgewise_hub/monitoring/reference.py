@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgewise.errors import EdgewiseError
-from edgewise.sketch import SketchSpec
+from edgewise.sketch import SketchSpec, WindowSketches
 from edgewise_hub.monitoring.drift.reference import Reference
 
 MAX_FILE = 64 * 1024**2
@@ -60,6 +60,22 @@ def from_arrays(arrays: dict[str, npt.NDArray[Any]], spec: SketchSpec) -> Refere
     if confidence is not None and not (np.isfinite(confidence).all() and (abs(confidence - 0.5) <= 0.5001).all()):
         raise BadReferenceError("reference: confidence: expected shares from 0 to 1")
     correct = _array(arrays, "correct", "b", (m,)) if "correct" in arrays else None
+    labels = _array(arrays, "labels", "iu", (m,)) if "labels" in arrays else None
+    window = WindowSketches(spec)
+    embedding, sizes = spec.embedding, dict[str, int]()
+    cells = distances = None
+    if embedding is not None and embedding.cells:
+        sizes["cells"] = embedding.cells
+        cells = _places(arrays, "cells", (m,), embedding.cells)
+    if embedding is not None and embedding.distance_edges:
+        sizes["distances"] = len(embedding.distance_edges) + 1
+        edges = np.array(embedding.distance_edges, dtype=np.float32)
+        distances = np.searchsorted(edges, _array(arrays, "distances", "f", (m,)), side="right")
+    columns: dict[str, npt.NDArray[Any]] = {}
+    for name, sketch in (("feature_places", window.features), ("category_places", window.categories)):
+        if sketch is not None:
+            width, sizes[name] = sketch.counts.shape
+            columns[name] = _places(arrays, name, (m, width), sizes[name])
     return Reference(
         m=m,
         scale=spec.embedding.scale if spec.embedding else 1,
@@ -69,7 +85,20 @@ def from_arrays(arrays: dict[str, npt.NDArray[Any]], spec: SketchSpec) -> Refere
         confidence=confidence,
         edges=tuple(spec.confidence_edges),
         correct=correct,
+        labels=labels,
+        cells=cells,
+        distances=distances,
+        **columns,
+        sizes=sizes,
     )
+
+
+def _places(arrays: dict[str, npt.NDArray[Any]], name: str, shape: tuple[int, ...], count: int) -> npt.NDArray[Any]:
+    """Integers from 0 to ``count`` - 1."""
+    array = _array(arrays, name, "iu", shape)
+    if not 0 <= int(array.min()) <= int(array.max()) < count:
+        raise BadReferenceError(f"reference: {name}: expected 0 to {count - 1}")
+    return array
 
 
 def _array(arrays: dict[str, npt.NDArray[Any]], name: str, kinds: str, shape: tuple[int, ...]) -> npt.NDArray[Any]:

@@ -1,67 +1,170 @@
-"""EmbeddingSketch: the sum of random Fourier features over a window, in integers."""
+"""EmbeddingSketch: where a window's embeddings lie, as sums of integers.
+
+Of each item's embedding x [d], by the rows of the bundle's projection blob:
+- random Fourier features z(x) = sqrt(2/D) [cos Wx, sin Wx] of an RBF kernel (Rahimi and Recht, 2007), in fixed point:
+  their mean tells distributions apart, whatever d is (Gretton et al., 2012);
+- its Mahalanobis distance to the reference under a probabilistic PCA (Tipping and Bishop, 1999), in reference-quantile
+  bins: precision * |x - mean|^2 - |G (x - mean)|^2;
+- its Voronoi cell: the nearest of the reference's centres, which says where something changed.
+"""
 
 from __future__ import annotations
+
+import math
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from edgewise.errors import SketchError
-from edgewise.sketch import varint
+from edgewise.sketch.base import Field, Sketch
 from edgewise.sketch.spec import EmbeddingSpec
+from edgewise.sketch.vector import LIMIT, Vector
+
+Rows = npt.NDArray[np.float32]
+_EXACT = 2**24
+"""Integers up to here are exact in float32."""
 
 
-def features(
-    spec: EmbeddingSpec, projection: npt.NDArray[np.float32], embeddings: npt.NDArray[np.floating]
-) -> npt.NDArray[np.int32]:
-    """Fixed-point features of each row: embeddings [n, d] -> int32 [n, D], round(scale * z(x))."""
-    angles = embeddings.astype(np.float32, copy=False) @ projection.T
-    amplitude = np.float32(spec.scale * np.sqrt(2.0 / spec.features))
-    return np.rint(amplitude * np.concatenate([np.cos(angles), np.sin(angles)], axis=1)).astype(np.int32)
+class Projected(NamedTuple):
+    """Of n items: ``features`` float32 [n, D], whole numbers; ``cells`` int [n]; ``distances`` float32 [n] (squared).
+    ``cells`` and ``distances`` are empty where the spec has none."""
+
+    features: Rows
+    cells: npt.NDArray[np.intp]
+    distances: Rows
 
 
-class EmbeddingSketch:
-    """``n`` rows seen and ``total``, int64 [D]: the sum of their fixed-point features. Rows with NaN are left out."""
+class Projection:
+    """A projection blob ready for use: one matrix product an item for all its rows."""
 
-    def __init__(self, spec: EmbeddingSpec, projection: npt.NDArray[np.float32] | None = None) -> None:
-        """``projection`` [D/2, d] is needed to update; the hub, which only merges, gives none."""
-        self.spec = spec
-        self._projection = projection
-        self.n = 0
-        self.total: npt.NDArray[np.int64] = np.zeros(spec.features, dtype=np.int64)
+    def __init__(self, spec: EmbeddingSpec, matrix: Rows) -> None:
+        """``matrix`` [spec.rows, d] as ``projection_matrix`` reads it. Raises SketchError on another shape."""
+        if matrix.shape != (spec.rows, spec.dimension):
+            raise SketchError(f"projection: expected shape [{spec.rows}, {spec.dimension}], got {list(matrix.shape)}")
+        self.spec, half = spec, spec.features // 2
+        centres, axes = matrix[half : half + spec.cells], matrix[half + spec.cells : half + spec.cells + spec.axes]
+        self._mean = matrix[-1] if spec.distance_edges else np.zeros(spec.dimension, dtype=np.float32)
+        self._rows = np.ascontiguousarray(matrix[: half + spec.cells + spec.axes].T)
+        self._offsets = -0.5 * np.einsum("ij,ij->i", centres, centres)
+        self._along_mean = axes @ self._mean
+        self._amplitude = np.float32(spec.scale * math.sqrt(2.0 / spec.features))
+        self.chunk = max(1, min(4096, int(_EXACT / (self._amplitude + 1))))
+        """Items whose features add up exactly in float32."""
+
+    def project(self, embeddings: npt.NDArray[np.floating]) -> Projected:
+        """Of the rows of ``embeddings`` [n, d] that are finite, in order; the others are left out."""
+        spec, half = self.spec, self.spec.features // 2
+        x = embeddings.astype(np.float32, copy=False)
+        with np.errstate(all="ignore"):
+            along = x @ self._rows
+            finite = np.isfinite(along)
+            if not finite.all():
+                rows = finite.all(axis=1)
+                x, along = x[rows], along[rows]
+            features = np.empty((len(x), spec.features), dtype=np.float32)
+            np.cos(along[:, :half], out=features[:, :half])
+            np.sin(along[:, :half], out=features[:, half:])
+            features *= self._amplitude
+            np.rint(features, out=features)
+            cells, distances = np.zeros(0, dtype=np.intp), np.zeros(0, dtype=np.float32)
+            if spec.cells:
+                cells = (along[:, half : half + spec.cells] + self._offsets).argmax(axis=1)
+            if spec.distance_edges:
+                centred, inside = x - self._mean, along[:, half + spec.cells :] - self._along_mean
+                distances = np.float32(spec.precision) * np.einsum("ij,ij->i", centred, centred)
+                distances -= np.einsum("ij,ij->i", inside, inside)
+        return Projected(features, cells, distances)
+
+
+def features(spec: EmbeddingSpec, projection: Rows, embeddings: npt.NDArray[np.floating]) -> npt.NDArray[np.int32]:
+    """Fixed-point features of each finite row: embeddings [n, d] -> int32 [n, D], round(scale * z(x))."""
+    return Projection(spec, projection).project(embeddings).features.astype(np.int32)
+
+
+class EmbeddingSketch(Sketch):
+    """``n`` items and ``total``, int64 [D]: the sum of their fixed-point features. ``distances``, int64 [bins], and
+    ``cells``, int64 [cells]: counts. ``invalid``: items whose embedding is not finite. With more items than sums have
+    room for, ``n`` is LIMIT and the rest, of which nothing can be said any longer, is 0."""
+
+    def __init__(self, spec: EmbeddingSpec, projection: Rows | None = None) -> None:
+        """``projection`` [spec.rows, d] is needed to update; the hub, which only merges, gives none."""
+        unit = math.ceil(spec.scale + math.sqrt(spec.features) / 2)  # |round(scale * z)| is no larger
+        fields = [
+            Field("n", 1, 0),
+            Field("invalid", 1, 0),
+            Field("distances", len(spec.distance_edges) + 1 if spec.distance_edges else 0),
+            Field("cells", spec.cells),
+            Field("total", spec.features, unit),
+        ]
+        described = [
+            spec.dimension,
+            spec.sigma,
+            spec.scale,
+            spec.axes,
+            spec.precision,
+            *spec.distance_edges,
+            *spec.expected,
+        ]
+        super().__init__("embedding", fields, described, spec.projection)
+        self.spec, self._edges = spec, np.array(spec.distance_edges, dtype=np.float32)
+        self._projection = None if projection is None else Projection(spec, projection)
+        self._typical = np.zeros(len(self.values), dtype=np.int64)
+        if spec.expected:
+            self._typical[-spec.features :] = spec.expected
+        self._largest = spec.scale * math.sqrt(2.0 / spec.features) + 0.5
+        self.total: Vector = self.part("total")
+        self.distances: Vector = self.part("distances")
+        self.cells: Vector = self.part("cells")
+
+    @property
+    def n(self) -> int:
+        """How many items are in ``total``."""
+        return int(self.values[0])
+
+    @property
+    def invalid(self) -> int:
+        """How many could not be counted."""
+        return int(self.values[1])
 
     def update(self, embeddings: npt.NDArray[np.floating]) -> None:
         """Add a batch [n, d]. Raises SketchError on another width."""
-        if self._projection is None:
+        projection, spec = self._projection, self.spec
+        if projection is None:
             raise SketchError("embedding sketch: expected a projection to update, got none")
-        if embeddings.ndim != 2 or embeddings.shape[1] != self.spec.dimension:
-            raise SketchError(f"embedding: expected shape [n, {self.spec.dimension}], got {list(embeddings.shape)}")
-        embeddings = embeddings[np.isfinite(embeddings).all(axis=1)]
-        self.total += features(self.spec, self._projection, embeddings).sum(axis=0, dtype=np.int64)
-        self.n += len(embeddings)
-
-    def merge(self, other: EmbeddingSketch) -> None:
-        """Add another sketch of the same spec. Raises SketchError otherwise."""
-        if other.spec != self.spec:
-            raise SketchError("embedding sketch: expected the same spec")
-        self.total += other.total
-        self.n += other.n
+        if embeddings.ndim != 2 or embeddings.shape[1] != spec.dimension:
+            raise SketchError(f"embedding: expected shape [n, {spec.dimension}], got {list(embeddings.shape)}")
+        for start in range(0, len(embeddings), projection.chunk):
+            chunk = embeddings[start : start + projection.chunk]
+            seen = projection.project(chunk)
+            n = len(seen.features)
+            self.values[0] += n
+            self.values[1] += len(chunk) - n
+            self.total += seen.features.sum(axis=0).astype(np.int64)
+            if spec.cells:
+                self.cells += np.bincount(seen.cells, minlength=spec.cells)
+            if spec.distance_edges:
+                bins = np.searchsorted(self._edges, seen.distances, side="right")
+                self.distances += np.bincount(bins, minlength=len(self.distances))
+            self._limit()
 
     def mean(self) -> npt.NDArray[np.float64]:
         """Mean feature vector [D]; zeros when nothing was seen."""
         return self.total / (max(self.n, 1) * self.spec.scale)
 
-    def encode(self) -> bytes:
-        """n, then the D sums, as varints: about 2 bytes a feature."""
-        return varint.encode([self.n, *self.total.tolist()])
+    def _expected(self, values: Vector) -> Vector | int:
+        expected: Vector = values[0] * self._typical
+        return expected
 
-    @classmethod
-    def decode(cls, spec: EmbeddingSpec, data: bytes) -> EmbeddingSketch:
-        """Raises SketchError on damage, or on sums that n rows cannot give."""
-        values = varint.decode(data, spec.features + 1)
-        sketch = cls(spec)
-        sketch.n = values[0]
-        largest = max(sketch.n, 0) * (spec.scale * np.sqrt(2.0 / spec.features) + 0.5)
-        if sketch.n < 0 or sketch.n >= 2**40 or max(map(abs, values[1:])) > largest:
-            raise SketchError(f"embedding sketch: sums out of range for n = {sketch.n}")
-        sketch.total = np.array(values[1:], dtype=np.int64)
-        return sketch
+    def _limit(self) -> None:
+        if self.values[0] * self._largest >= LIMIT:
+            self.values[0], self.values[2:] = LIMIT, 0  # cut sums of either sign would depend on the order
+        super()._limit()
+
+    def _check(self) -> None:
+        largest = max(self.n, 0) * self._largest + self.slack(self.fields[-1].unit)
+        if min(self.n, self.invalid) < 0 or np.abs(self.total).max() > largest:
+            raise SketchError(f"embedding sketch: sums out of range for n = {self.n}")
+        for counts in filter(len, (self.distances, self.cells)):
+            if counts.min() < -self.slack() or abs(int(counts.sum()) - self.n) > self.slack(len(counts)):
+                raise SketchError(f"embedding sketch: expected counts of n = {self.n} items, got {int(counts.sum())}")

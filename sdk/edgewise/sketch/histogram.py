@@ -2,87 +2,79 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from edgewise.errors import SketchError
-from edgewise.sketch import varint
+from edgewise.sketch.base import Field, Sketch
+from edgewise.sketch.vector import Vector
 
-H = TypeVar("H", bound="Histogram")
-Counts = npt.NDArray[np.int64]
+Scores = npt.NDArray[np.floating]
 
 
-class Histogram:
-    """``counts``, int64 [bins]. Merge is addition."""
+class Histogram(Sketch):
+    """``counts``, int64 [bins]; ``invalid``: items that could not be counted, such as NaN."""
 
-    def __init__(self, bins: int) -> None:
-        self.counts: Counts = np.zeros(bins, dtype=np.int64)
+    def __init__(self, kind: str, bins: int, described: Sequence[float] = ()) -> None:
+        super().__init__(kind, [Field("invalid", 1, 0), Field("counts", bins)], described)
+        self.counts: Vector = self.part("counts")
 
     @property
     def n(self) -> int:
-        """How many values were counted."""
+        """How many values were counted; ``invalid`` ones are not."""
         return int(self.counts.sum())
 
-    def _add(self, indices: npt.NDArray[np.integer]) -> None:
+    @property
+    def invalid(self) -> int:
+        """How many could not be counted."""
+        return int(self.values[0])
+
+    def _add(self, indices: npt.NDArray[np.integer], invalid: int = 0) -> None:
         self.counts += np.bincount(indices, minlength=len(self.counts))
-
-    def merge(self: H, other: H) -> None:
-        """Add another histogram of the same kind and bins. Raises SketchError otherwise."""
-        if type(other) is not type(self) or len(other.counts) != len(self.counts):
-            raise SketchError(f"histogram: expected {len(self.counts)} bins of {type(self).__name__}")
-        self.counts += other.counts
-
-    def encode(self) -> bytes:
-        """Varints: one byte for a count below 64."""
-        return varint.encode(self.counts.tolist())
-
-    def _fill(self: H, data: bytes) -> H:
-        values = varint.decode(data, len(self.counts))
-        if min(values) < 0 or max(values) >= 2**40:
-            raise SketchError("histogram: expected counts, got a negative or absurd one")
-        self.counts = np.array(values, dtype=np.int64)
-        return self
+        self.values[0] += invalid
+        self._limit()
 
 
 class ClassSketch(Histogram):
-    """Predicted classes: argmax of the scores. Rows with NaN are left out (they are counted as non-finite outputs)."""
+    """Predicted classes: argmax of the scores, the first of equals. Rows that are not finite are invalid."""
 
-    def update(self, scores: npt.NDArray[np.floating]) -> None:
-        """Add scores [n, classes]."""
-        if scores.ndim != 2 or scores.shape[1] != len(self.counts):
-            raise SketchError(f"scores: expected shape [n, {len(self.counts)}], got {list(scores.shape)}")
-        self._add(scores[np.isfinite(scores).all(axis=1)].argmax(axis=1))
+    def __init__(self, classes: int) -> None:
+        super().__init__("classes", classes)
 
-    @classmethod
-    def decode(cls, classes: int, data: bytes) -> ClassSketch:
-        """Raises SketchError on damage."""
-        return cls(classes)._fill(data)
+    def update(self, scores: Scores) -> None:
+        """Add scores [n, classes]. Raises SketchError on another width."""
+        finite = _finite(scores, len(self.counts))
+        self._add(finite.argmax(axis=1), len(scores) - len(finite))
 
 
 class ConfidenceSketch(Histogram):
-    """Largest softmax probability, in bins between the spec's edges."""
+    """Largest softmax probability, between the spec's ascending edges: bin i holds edge[i-1] <= c < edge[i]."""
 
-    def __init__(self, edges: list[float]) -> None:
-        super().__init__(len(edges) + 1)
+    def __init__(self, edges: Sequence[float]) -> None:
+        super().__init__("confidence", len(edges) + 1, edges)
         self.edges = np.array(edges, dtype=np.float64)
 
-    def update(self, scores: npt.NDArray[np.floating]) -> None:
+    def update(self, scores: Scores) -> None:
         """Add scores (logits) [n, classes]."""
-        self._add(np.searchsorted(self.edges, confidence(scores[np.isfinite(scores).all(axis=1)]), side="right"))
-
-    @classmethod
-    def decode(cls, edges: list[float], data: bytes) -> ConfidenceSketch:
-        """Raises SketchError on damage."""
-        return cls(edges)._fill(data)
+        finite = _finite(scores)
+        self._add(np.searchsorted(self.edges, confidence(finite), side="right"), len(scores) - len(finite))
 
 
-def confidence(scores: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
+def confidence(scores: Scores) -> npt.NDArray[np.float64]:
     """Largest softmax probability of each row: logits [n, classes] -> [n], in float64."""
     shifted = scores.astype(np.float64) - scores.max(axis=1, keepdims=True, initial=-np.inf)
-    result: npt.NDArray[np.float64] = 1.0 / np.exp(shifted).sum(axis=1)
+    result: npt.NDArray[np.float64] = 1.0 / np.exp(shifted, out=shifted).sum(axis=1)
     return result
+
+
+def _finite(scores: Scores, classes: int | None = None) -> Scores:
+    """The rows of scores [n, classes] that are finite. Raises SketchError on another shape."""
+    if scores.ndim != 2 or (classes is not None and scores.shape[1] != classes):
+        raise SketchError(f"scores: expected shape [n, {classes or 'classes'}], got {list(scores.shape)}")
+    finite = np.isfinite(scores)
+    return scores if finite.all() else scores[finite.all(axis=1)]
 
 
 class LatencySketch(Histogram):
@@ -92,12 +84,14 @@ class LatencySketch(Histogram):
     FIRST_S = 16e-6
 
     def __init__(self) -> None:
-        super().__init__(self.BINS)
+        super().__init__("latency", self.BINS)
 
-    def update(self, seconds: float) -> None:
-        """Add one request's latency in seconds."""
-        octaves = np.log2(max(seconds, self.FIRST_S) / self.FIRST_S)
-        self.counts[min(int(octaves * 4), self.BINS - 1)] += 1
+    def update(self, seconds: float | Sequence[float] | npt.NDArray[np.float64]) -> None:
+        """Add the latency of one request or of several, in seconds."""
+        taken = np.atleast_1d(np.asarray(seconds, dtype=np.float64))
+        known = taken[np.isfinite(taken)]
+        octaves = np.log2(np.maximum(known, self.FIRST_S) / self.FIRST_S)
+        self._add(np.minimum((octaves * 4).astype(np.int64), self.BINS - 1), len(taken) - len(known))
 
     def quantile(self, q: float) -> float:
         """The upper edge, in seconds, of the bin that holds quantile ``q``; NaN when empty."""
@@ -105,8 +99,3 @@ class LatencySketch(Histogram):
             return float("nan")
         index = int(np.searchsorted(self.counts.cumsum(), q * self.n))
         return float(self.FIRST_S * 2 ** ((min(index, self.BINS - 1) + 1) / 4))
-
-    @classmethod
-    def decode(cls, data: bytes) -> LatencySketch:
-        """Raises SketchError on damage."""
-        return cls()._fill(data)

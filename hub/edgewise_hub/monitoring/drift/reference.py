@@ -8,7 +8,8 @@ Rules that hold here:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -28,7 +29,10 @@ PRIOR = 2.0
 @dataclass(frozen=True)
 class Reference:
     """``features`` int [m, D] (fixed point of ``scale``), ``classes`` int [m] below ``class_count``, ``confidence``
-    float [m] with its inner bin ``edges``, ``correct`` bool [m]. None for what the model or its data do not have."""
+    float [m] with its inner bin ``edges``, ``correct`` bool [m], ``labels`` int [m]. ``cells`` and ``distances`` int
+    [m]: Voronoi cell and bin of distance; ``feature_places`` and ``category_places`` int [m, columns]: where each
+    column is counted. ``sizes``: how many cells, bins or places there are, by name. None for what the model or its data
+    do not have."""
 
     m: int
     scale: int = 1
@@ -38,6 +42,12 @@ class Reference:
     confidence: npt.NDArray[np.floating] | None = None
     edges: tuple[float, ...] = ()
     correct: npt.NDArray[np.bool_] | None = None
+    labels: npt.NDArray[np.integer] | None = None
+    cells: npt.NDArray[np.integer] | None = None
+    distances: npt.NDArray[np.integer] | None = None
+    feature_places: npt.NDArray[np.integer] | None = None
+    category_places: npt.NDArray[np.integer] | None = None
+    sizes: Mapping[str, int] = field(default_factory=dict)
 
     @cached_property
     def block(self) -> int:

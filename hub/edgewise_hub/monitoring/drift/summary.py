@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import functools
 import operator
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, fields
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,61 +16,74 @@ from edgewise.sketch import WindowSketches
 Counts = npt.NDArray[np.int64]
 
 
+def _nothing() -> Counts:
+    return np.zeros(0, dtype=np.int64)
+
+
 @dataclass(frozen=True)
 class Summary:
-    """``total`` int64 [D]: sum of fixed-point features of ``n_embedding`` rows. ``classes`` int64 [K] and
-    ``confidence`` int64 [bins]: counts. A part that the model has no output for is empty. ``n``: items answered."""
+    """Integers of one bundle's windows. A part that the model has no output for is empty.
 
-    n: int
-    n_embedding: int
-    total: Counts
-    classes: Counts
-    confidence: Counts
+    ``n``: items answered. ``total`` int64 [D]: sum of fixed-point features of ``n_embedding`` rows. Counts: ``classes``
+    [K], ``confidence`` and ``distances`` [bins], ``cells`` [cells], ``features`` and ``categories`` [columns, places],
+    ``labels`` (as ``LabelSketch.counts``). ``invalid``: embeddings that were not finite. ``labelled`` and ``correct``:
+    by the windows' counters. ``noise``: variance of the noise that devices added for privacy to each count, by sketch;
+    in ``total`` it is larger by the square of the sketch's unit.
+    """
+
+    n: int = 0
+    n_embedding: int = 0
+    total: Counts = field(default_factory=_nothing)
+    classes: Counts = field(default_factory=_nothing)
+    confidence: Counts = field(default_factory=_nothing)
     labelled: int = 0
     correct: int = 0
+    distances: Counts = field(default_factory=_nothing)
+    cells: Counts = field(default_factory=_nothing)
+    features: Counts = field(default_factory=_nothing)
+    categories: Counts = field(default_factory=_nothing)
+    labels: Counts = field(default_factory=_nothing)
+    invalid: int = 0
+    noise: dict[str, int] = field(default_factory=dict)
 
     @classmethod
     def of(cls, sketches: WindowSketches, n: int, labelled: int = 0, correct: int = 0) -> Summary:
-        """A summary of one window."""
-        nothing: Counts = np.zeros(0, dtype=np.int64)
+        """A summary of one window, or of several merged."""
+        embedding = sketches.embedding
         return cls(
             n=n,
-            n_embedding=sketches.embedding.n if sketches.embedding else 0,
-            total=sketches.embedding.total if sketches.embedding else nothing,
-            classes=sketches.classes.counts if sketches.classes else nothing,
-            confidence=sketches.confidence.counts if sketches.confidence else nothing,
+            n_embedding=embedding.n if embedding else 0,
+            total=embedding.total if embedding else _nothing(),
+            classes=sketches.classes.counts if sketches.classes else _nothing(),
+            confidence=sketches.confidence.counts if sketches.confidence else _nothing(),
             labelled=labelled,
             correct=correct,
+            distances=embedding.distances if embedding else _nothing(),
+            cells=embedding.cells if embedding else _nothing(),
+            features=sketches.features.counts if sketches.features else _nothing(),
+            categories=sketches.categories.counts if sketches.categories else _nothing(),
+            labels=sketches.labels.counts if sketches.labels else _nothing(),
+            invalid=embedding.invalid if embedding else 0,
+            noise={name: part.noise for name, part in sketches.parts.items() if part.noise},
         )
 
     @classmethod
     def nothing(cls) -> Summary:
         """A window of which nothing can be said."""
-        empty: Counts = np.zeros(0, dtype=np.int64)
-        return cls(n=0, n_embedding=0, total=empty, classes=empty, confidence=empty)
+        return cls()
 
     def __add__(self, other: Summary) -> Summary:
-        return Summary(
-            n=self.n + other.n,
-            n_embedding=self.n_embedding + other.n_embedding,
-            total=self.total + other.total,
-            classes=self.classes + other.classes,
-            confidence=self.confidence + other.confidence,
-            labelled=self.labelled + other.labelled,
-            correct=self.correct + other.correct,
-        )
+        return self._with(other, operator.add)
 
     def __sub__(self, part: Summary) -> Summary:
         """What is left without ``part``, which was added before."""
-        return Summary(
-            n=self.n - part.n,
-            n_embedding=self.n_embedding - part.n_embedding,
-            total=self.total - part.total,
-            classes=self.classes - part.classes,
-            confidence=self.confidence - part.confidence,
-            labelled=self.labelled - part.labelled,
-            correct=self.correct - part.correct,
-        )
+        return self._with(part, operator.sub)
+
+    def _with(self, other: Summary, how: Callable[[Any, Any], Any]) -> Summary:
+        names = [one.name for one in fields(self) if one.name != "noise"]
+        found = {name: how(getattr(self, name), getattr(other, name)) for name in names}
+        noise = {name: how(self.noise.get(name, 0), other.noise.get(name, 0)) for name in {**self.noise, **other.noise}}
+        return Summary(**found, noise=noise)
 
     @staticmethod
     def sum(summaries: Iterable[Summary]) -> Summary:
