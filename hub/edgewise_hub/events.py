@@ -14,7 +14,8 @@ MAX_WAITING = 1000
 
 
 class Event(NamedTuple):
-    """``kind``: device, rollout, judgement, alert, job, training-run, sample-request. ``id``: of the thing changed."""
+    """``kind``: device, rollout, experiment, judgement, alert, job, training-run, sample-request. ``id``: of the thing
+    changed."""
 
     kind: str
     id: str

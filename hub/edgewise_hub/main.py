@@ -33,6 +33,8 @@ from edgewise_hub import migrations
 from edgewise_hub.api.app import create_app
 from edgewise_hub.api.auth import create_token
 from edgewise_hub.api.tables import ApiToken
+from edgewise_hub.experiments import controller as experiments_controller
+from edgewise_hub.experiments import ingest as experiments
 from edgewise_hub.fleet import desired, devices
 from edgewise_hub.hub import Hub
 from edgewise_hub.jobs.local import LocalExecutor
@@ -53,7 +55,15 @@ log = logging.getLogger(__name__)
 GRACE_S = 3
 
 Tick = Callable[[Hub, float], None]
-TICKS: tuple[Tick, ...] = (controller.tick, monitor.tick, triggers.tick, runs.tick, retention.tick, desired.tick)
+TICKS: tuple[Tick, ...] = (
+    controller.tick,
+    experiments_controller.tick,
+    monitor.tick,
+    triggers.tick,
+    runs.tick,
+    retention.tick,
+    desired.tick,
+)
 
 
 class StartError(EdgewiseError):
@@ -110,7 +120,7 @@ def handlers(hub: Hub) -> dict[str, Handler]:
 
 def streams_of(hub: Hub) -> list[streams.Stream[Any]]:
     """What devices report by the number, below ``windows/``."""
-    return [ingest.stream(hub)]
+    return [ingest.stream(hub), experiments.stream(hub)]
 
 
 class Ticker:

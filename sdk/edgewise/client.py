@@ -36,8 +36,8 @@ class Address(NamedTuple):
 class Client:
     """A hub's API. Use it from one thread at a time; close it, or use it in a ``with``.
 
-    ``devices``, ``groups``, ``profiles``, ``tokens``, ``models``, ``jobs``, ``rollouts``, ``drift``, ``alerts``,
-    ``samples``, ``training``, ``triggers`` are its resources. Every method raises HubError.
+    ``devices``, ``groups``, ``profiles``, ``tokens``, ``models``, ``jobs``, ``rollouts``, ``experiments``, ``drift``,
+    ``alerts``, ``samples``, ``training``, ``triggers`` are its resources. Every method raises HubError.
     """
 
     def __init__(self, url: str, token: str, *, timeout: float = TIMEOUT_S) -> None:
@@ -51,6 +51,7 @@ class Client:
         self.models = endpoints.Models(self._transport)
         self.jobs = endpoints.Jobs(self._transport)
         self.rollouts = endpoints.Rollouts(self._transport)
+        self.experiments = endpoints.Experiments(self._transport)
         self.drift = endpoints.Drift(self._transport)
         self.alerts = endpoints.Alerts(self._transport)
         self.samples = endpoints.Samples(self._transport)

@@ -354,6 +354,118 @@ class RolloutDetail(Rollout, frozen=True, kw_only=True):
     events: list[RolloutEvent]
 
 
+# --- experiments ----------------------------------------------------------------------------------------------------
+
+Kind = Literal["shadow", "ab", "canary-requests", "interleave", "escalate"]
+Metric = Literal["accuracy", "agreement", "latency", "reward"]
+
+
+class Guardrails(Resource, frozen=True, kw_only=True):
+    """Limits for the candidate; None leaves one out. ``failed``: share of the devices on which it may fail to install
+    or to run; ``errors``: share of its requests that may fail; ``latency_ratio``: against the control's p95."""
+
+    failed: float = 0.1
+    errors: float | None = 0.02
+    latency_ratio: float | None = 2.0
+
+
+class ExperimentArm(Resource, frozen=True, kw_only=True):
+    """What one arm saw. ``accuracy`` is of the labelled items; None where there are none."""
+
+    role: Literal["control", "candidate", "shadow"]
+    version: int | None
+    requests: int
+    errors: int
+    labelled: int
+    correct: int
+    clicks: int
+    wins: int
+    accuracy: float | None
+    latency_p50_ms: float | None
+    latency_p95_ms: float | None
+
+
+class ExperimentDevice(Resource, frozen=True, kw_only=True):
+    """One device that takes part, or did. ``values``: those that it gave to the statistics."""
+
+    device: str
+    state: Literal["waiting", "taking-part", "failed", "left"]
+    reason: str
+    joined_at: float
+    requests: int
+    values: int
+
+
+class ExperimentPoint(Resource, frozen=True, kw_only=True):
+    """What was known at a time: the effect and its confidence sequence."""
+
+    at: float
+    n: int
+    effect: float
+    low: float
+    high: float
+
+
+class ExperimentEscalated(Resource, frozen=True, kw_only=True):
+    """What went to a server."""
+
+    asked: int
+    answered: int
+    fallbacks: int
+    changed: int
+    bytes: int
+
+
+class Experiment(Resource, frozen=True, kw_only=True):
+    """An experiment. ``effect`` is the candidate's lead in units of the metric (latency: how much faster, 0.25 is a
+    quarter), between ``low`` and ``high`` at every look with probability 1 - ``alpha``; None while nothing is known, or
+    where the result is withheld (decision ``broken``). ``n``: values of devices; ``items``: of the metric, by arm."""
+
+    id: str
+    model: str
+    kind: Kind
+    policy: dict[str, Any]
+    group: str | None
+    control: int
+    candidate: int | None
+    metric: Metric
+    margin: float
+    min_samples: int
+    alpha: float
+    state: Literal["running", "ended"]
+    decision: Literal["continue", "candidate-wins", "control-wins", "no-difference", "guardrail", "broken", "stopped"]
+    reason: str
+    effect: float | None
+    low: float | None
+    high: float | None
+    n: int
+    items: dict[str, int]
+    devices_total: int
+    devices_left_out: int
+    rollout: str | None
+    created_at: float
+    updated_at: float
+    ended_at: float | None
+
+    @property
+    def ended(self) -> bool:
+        """Nothing more will be measured."""
+        return self.state == "ended"
+
+
+class ExperimentDetail(Experiment, frozen=True, kw_only=True):
+    """With its arms, its devices, and what was known when, oldest first."""
+
+    arms: list[ExperimentArm]
+    compared: int
+    agreed: int
+    dropped: int
+    ties: int
+    escalated: ExperimentEscalated
+    devices: list[ExperimentDevice]
+    history: list[ExperimentPoint]
+
+
 # --- monitoring -----------------------------------------------------------------------------------------------------
 
 

@@ -566,3 +566,191 @@ class TriggerOut(BaseModel):
     enabled: bool
     fired_at: float | None
     created_at: float
+
+
+# --- experiments ----------------------------------------------------------------------------------------------------
+
+ShareFloat = Annotated[float, Field(ge=0, le=1)]
+SplitFloat = Annotated[float, Field(ge=0.01, le=0.99)]
+
+
+class ShadowIn(In):
+    """A share of the requests is also run by the candidate, after the answer has gone out."""
+
+    kind: Literal["shadow"]
+    share: Annotated[float, Field(gt=0, le=1)] = 1.0
+
+
+class ABIn(In):
+    """The candidate answers a share of the users (parameter ``key`` of a request) or of the devices, who stay with
+    it."""
+
+    kind: Literal["ab"]
+    weight: SplitFloat = 0.5
+    by: Literal["key", "device"] = "key"
+
+
+class CanaryRequestsIn(In):
+    """The candidate answers a share of the requests."""
+
+    kind: Literal["canary-requests"]
+    share: SplitFloat = 0.05
+
+
+class InterleaveIn(In):
+    """Both rank (scores [1, items] in ``output``); the answer is their team draft, and clicks say who is better."""
+
+    kind: Literal["interleave"]
+    output: NameStr
+
+
+class EscalateIn(In):
+    """Where the device is less sure than ``threshold``, the server's ``model`` at ``url`` (up to ``/v2``) is asked:
+    inputs leave the device, and only for a server that its owner allows."""
+
+    kind: Literal["escalate"]
+    threshold: ShareFloat
+    url: Annotated[str, Field(max_length=512, pattern=r"^https?://[^\s@]+$")]
+    model: NameStr
+    timeout_s: Annotated[float, Field(gt=0, le=30)] = 1.0
+    bytes_per_day: Annotated[int, Field(ge=0, lt=2**53)] = 16 * 1024 * 1024
+
+
+PolicyIn = Annotated[ShadowIn | ABIn | CanaryRequestsIn | InterleaveIn | EscalateIn, Field(discriminator="kind")]
+
+
+class GuardrailsIn(In):
+    """Limits for the candidate; null leaves one out. ``failed``: share of the devices on which it may fail to install
+    or to run. ``errors``: share of its requests that may fail. ``latency_ratio``: against the control's p95 on the same
+    device; a shadow has none unless it is given."""
+
+    failed: ShareFloat = 0.1
+    errors: Annotated[float, Field(gt=0, lt=1)] | None = 0.02
+    latency_ratio: Annotated[float, Field(gt=0)] | None = 2.0
+
+
+class ExperimentIn(In):
+    """Compare version ``candidate`` with ``control`` (null: what most of the group runs) on ``group`` (null: every
+    device). ``metric`` null: the first of the kind. ``margin``: a difference of at most so much is none; null: the
+    metric's own. ``min_samples``: items of each arm before anything is decided. ``alpha``: chance that a winner is
+    named where there is none. ``block``: items of an arm that make one value of a device; ``cap``: values that it
+    gives at most. ``devices``: share of the group that takes part."""
+
+    model: NameStr
+    policy: PolicyIn
+    candidate: int | None = None
+    control: int | None = None
+    group: NameStr | None = None
+    metric: Literal["accuracy", "agreement", "latency", "reward"] | None = None
+    margin: Annotated[float, Field(gt=0, le=1)] | None = None
+    min_samples: Annotated[int, Field(ge=1)] = 200
+    alpha: Annotated[float, Field(ge=1e-6, le=0.2)] = 0.05
+    block: Annotated[int, Field(ge=1, le=100_000)] = 20
+    cap: Annotated[int, Field(ge=1, le=100_000)] = 500
+    devices: Annotated[float, Field(gt=0, le=1)] = 1.0
+    guardrails: GuardrailsIn = GuardrailsIn()
+
+
+class ExperimentArm(BaseModel):
+    """What one arm saw. ``accuracy`` is of the labelled items; null where there are none."""
+
+    role: Literal["control", "candidate", "shadow"]
+    version: int | None
+    requests: int
+    errors: int
+    labelled: int
+    correct: int
+    clicks: int
+    wins: int
+    accuracy: float | None
+    latency_p50_ms: float | None
+    latency_p95_ms: float | None
+
+
+class ExperimentDeviceOut(BaseModel):
+    """One device that takes part, or did. ``values``: those that it gave."""
+
+    device: str
+    state: Literal["waiting", "taking-part", "failed", "left"]
+    reason: str
+    joined_at: float
+    requests: int
+    values: int
+
+
+class ExperimentPoint(BaseModel):
+    """What was known at a time: the effect and its confidence sequence."""
+
+    at: float
+    n: int
+    effect: float
+    low: float
+    high: float
+
+
+class ExperimentEscalated(BaseModel):
+    """What went to a server."""
+
+    asked: int
+    answered: int
+    fallbacks: int
+    changed: int
+    bytes: int
+
+
+class ExperimentOut(BaseModel):
+    """An experiment. ``effect`` is the candidate's lead in units of the metric, and with ``low`` and ``high`` null
+    while nothing is known, or where the result is withheld (decision ``broken``). ``compared``: answers of a shadow
+    held against those that went out."""
+
+    id: str
+    model: str
+    kind: Literal["shadow", "ab", "canary-requests", "interleave", "escalate"]
+    policy: dict[str, Any]
+    group: str | None
+    control: int
+    candidate: int | None
+    metric: Literal["accuracy", "agreement", "latency", "reward"]
+    margin: float
+    min_samples: int
+    alpha: float
+    state: Literal["running", "ended"]
+    decision: Literal["continue", "candidate-wins", "control-wins", "no-difference", "guardrail", "broken", "stopped"]
+    reason: str
+    effect: float | None
+    low: float | None
+    high: float | None
+    n: int
+    items: dict[str, int]
+    devices_total: int
+    devices_left_out: int
+    """Of the group: those whose profile the candidate is not compiled for, or that run another version."""
+    rollout: str | None
+    created_at: float
+    updated_at: float
+    ended_at: float | None
+
+
+class ExperimentDetail(ExperimentOut):
+    """With its arms, its devices, and what was known when."""
+
+    arms: list[ExperimentArm]
+    compared: int
+    agreed: int
+    dropped: int
+    ties: int
+    escalated: ExperimentEscalated
+    devices: list[ExperimentDeviceOut]
+    history: list[ExperimentPoint]
+
+
+class PromoteIn(In):
+    """Roll the candidate out to the experiment's group. ``force``: although it did not win."""
+
+    stages: Annotated[list[StageIn], Field(min_length=1, max_length=20)] = [
+        StageIn(count=1),
+        StageIn(percent=25),
+        StageIn(percent=100),
+    ]
+    gates: GatesIn = GatesIn()
+    force: bool = False

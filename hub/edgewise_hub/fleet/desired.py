@@ -10,7 +10,7 @@ Rules that hold here:
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from sqlalchemy import select, update
@@ -18,7 +18,11 @@ from sqlalchemy.orm import Session
 
 from edgewise.bundle import seal
 from edgewise.wire import topics
-from edgewise.wire.control import Desired, DesiredModel, Duty, SampleRequest, Transfer
+from edgewise.wire.control import Desired, DesiredModel, Duty, Role, SampleRequest, Transfer
+from edgewise.wire.experiment import Policy
+from edgewise_hub.experiments.assign import policy
+from edgewise_hub.experiments.plan import Plan
+from edgewise_hub.experiments.tables import Experiment, ExperimentDevice
 from edgewise_hub.fleet.tables import Assignment, DesiredState, Device, Membership
 from edgewise_hub.hub import Hub
 from edgewise_hub.learning.tables import SampleRequestRow
@@ -57,6 +61,7 @@ def refresh(session: Session, hub: Hub, device_ids: Iterable[str], now: float) -
         row = session.get(DesiredState, (hub.tenant, device_id))
         before: dict[str, Any] = row.content["models"] if row else {}
         asked = _sample_requests(session, hub, device_id, requests)
+        experiments = _experiments(session, hub, device_id)
         models: dict[str, DesiredModel] = {}
         for assignment in _assignments(session, hub, device_id):
             key = (assignment.model, assignment.version, device.profile)
@@ -64,8 +69,12 @@ def refresh(session: Session, hub: Hub, device_ids: Iterable[str], now: float) -
                 bundles[key] = find_bundle(session, hub, *key)
             duty = _duty(bundles[key], before.get(assignment.model))
             if duty is not None:
+                experiment = experiments.get(assignment.model)
+                if experiment is not None and duty.version != experiment.control:
+                    experiment = None
                 models[assignment.model] = DesiredModel(
-                    duties={"active": duty},
+                    duties={"active": duty, **_beside(session, hub, device, experiment)},
+                    policy=None if experiment is None else experiment.policy,
                     floor=min(floors.get(assignment.model, 0), duty.release),
                     window_s=hub.settings.window_s,
                     trial_s=hub.settings.trial_s,
@@ -163,6 +172,47 @@ def _duty(bundle: Bundle | None, before: dict[str, Any] | None) -> Duty | None:
     if bundle is not None:
         return Duty(bundle=bundle.digest, size=bundle.size, version=bundle.version, release=bundle.version)
     return msgspec.convert(before["duties"]["active"], Duty) if before else None
+
+
+class _Part(NamedTuple):
+    """A device's part in an experiment."""
+
+    control: int
+    candidate: int | None
+    model: str
+    role: Role | None
+    policy: Policy
+
+
+def _experiments(session: Session, hub: Hub, device_id: str) -> dict[str, _Part]:
+    """By model, the running experiments that the device takes part in."""
+    rows = session.scalars(
+        select(Experiment)
+        .join(
+            ExperimentDevice,
+            (ExperimentDevice.tenant_id == Experiment.tenant_id) & (ExperimentDevice.experiment_id == Experiment.id),
+        )
+        .where(
+            Experiment.tenant_id == hub.tenant,
+            Experiment.state == "running",
+            ExperimentDevice.device_id == device_id,
+            ExperimentDevice.left_at.is_(None),
+        )
+        .order_by(Experiment.created_at, Experiment.id)
+    )
+    found: dict[str, _Part] = {}
+    for row in rows:
+        plan = Plan.from_json(row.plan)
+        found[row.model] = _Part(row.control, row.candidate, row.model, plan.role, policy(plan, row.id))
+    return found
+
+
+def _beside(session: Session, hub: Hub, device: Device, part: _Part | None) -> dict[Role, Duty]:
+    """The candidate's duty in an experiment."""
+    if part is None or part.role is None or part.candidate is None:
+        return {}
+    duty = _duty(find_bundle(session, hub, part.model, part.candidate, device.profile), None)
+    return {} if duty is None else {part.role: duty}
 
 
 def _sample_requests(

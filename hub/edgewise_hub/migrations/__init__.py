@@ -13,6 +13,7 @@ from sqlalchemy import MetaData
 
 from edgewise_hub.api import tables as api_tables
 from edgewise_hub.database import Base, Database
+from edgewise_hub.experiments import tables as experiment_tables
 from edgewise_hub.fleet import tables as fleet_tables
 from edgewise_hub.jobs import tables as job_tables
 from edgewise_hub.learning import tables as learning_tables
@@ -22,6 +23,7 @@ from edgewise_hub.rollouts import tables as rollout_tables
 
 TABLES = (
     api_tables,
+    experiment_tables,
     fleet_tables,
     job_tables,
     learning_tables,

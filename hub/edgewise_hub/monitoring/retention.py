@@ -5,10 +5,11 @@ from __future__ import annotations
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
+from edgewise_hub.experiments.tables import ExperimentWindow
 from edgewise_hub.hub import Hub
 from edgewise_hub.monitoring.tables import StreamPosition, StreamRow, WindowRow
 
-TABLES: tuple[type[StreamRow], ...] = (WindowRow,)
+TABLES: tuple[type[StreamRow], ...] = (WindowRow, ExperimentWindow)
 
 
 def tick(hub: Hub, now: float) -> None:

@@ -29,6 +29,7 @@ from edgewise_hub.hub import Hub
 from edgewise_hub.registry.tables import Model, Version
 from edgewise_hub.rollouts import assignments, draw
 from edgewise_hub.rollouts.advance import Decision, advance
+from edgewise_hub.rollouts.conflicts import open_rollout, running_experiment
 from edgewise_hub.rollouts.errors import RolloutError
 from edgewise_hub.rollouts.gather import gather, rollout_devices, state_of
 from edgewise_hub.rollouts.plan import Plan, make_plan
@@ -254,20 +255,20 @@ def _check_floor(session: Session, hub: Hub, version: Version) -> None:
 
 
 def _check_no_other(session: Session, hub: Hub, body: RolloutIn, target: Sequence[str]) -> None:
-    """One open rollout a model and device."""
-    others = session.scalars(
-        select(Rollout).where(
-            Rollout.tenant_id == hub.tenant, Rollout.model == body.model, Rollout.state.in_(assignments.OPEN)
+    """One open rollout or experiment a model and device."""
+    other = open_rollout(session, hub, body.model, body.group, target)
+    if other is not None:
+        raise RolloutError(
+            f"rollout {other.id} of {other.model} to version {other.to_version} is {other.state} on some of these "
+            "devices; wait for its end or abort it",
+            code="rollout-running",
         )
-    )
-    for other in others:
-        same = other.group is None or body.group is None or other.group == body.group
-        if same or {row.device_id for row in rollout_devices(session, hub, other.id)} & set(target):
-            raise RolloutError(
-                f"rollout {other.id} of {other.model} to version {other.to_version} is {other.state} on some of these "
-                "devices; wait for its end or abort it",
-                code="rollout-running",
-            )
+    experiment = running_experiment(session, hub, body.model, body.group, target)
+    if experiment is not None:
+        raise RolloutError(
+            f"experiment {experiment.id} of {body.model} runs on some of these devices; wait for its end or stop it",
+            code="experiment-running",
+        )
 
 
 def _check_open(rollout: Rollout) -> None:

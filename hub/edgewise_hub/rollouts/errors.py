@@ -7,6 +7,7 @@ from edgewise.errors import EdgewiseError
 
 class RolloutError(EdgewiseError):
     """A rollout that cannot be made or changed: ``bad-plan``, ``unknown-version``, ``unknown-group``, ``no-devices``,
-    ``not-compiled``, ``below-floor``, ``already-assigned``, ``rollout-running``, ``rollout-over``."""
+    ``not-compiled``, ``below-floor``, ``already-assigned``, ``rollout-running``, ``experiment-running``,
+    ``rollout-over``."""
 
     code = "bad-rollout"

@@ -26,6 +26,8 @@ STYLES = {
     "quiet": "green", "done": "green", "accepted": "green", "running": "cyan", "trial": "cyan", "downloading": "cyan",
     "open": "yellow", "paused": "yellow", "wait": "yellow", "label-shift": "yellow", "drift": "yellow",
     "failed": "bold red", "fail": "bold red", "rolled-back": "bold red", "aborted": "bold red",
+    "candidate-wins": "green", "no-difference": "green", "taking-part": "green", "continue": "cyan",
+    "control-wins": "yellow", "guardrail": "bold red", "broken": "bold red",
     "harmful": "bold red", "rejected": "bold red", "revoked": "bold red", "offline": "red",
 }  # fmt: skip
 """A word's colour; the word itself always stands there."""

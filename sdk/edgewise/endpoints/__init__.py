@@ -4,6 +4,7 @@ One class a resource, one method a request; lists hide their pages, and ``limit`
 unless said otherwise. Every method raises HubError when the hub refuses or does not answer.
 """
 
+from edgewise.endpoints.experiments import Experiments
 from edgewise.endpoints.fleet import Devices, Groups, Profiles, Tokens
 from edgewise.endpoints.jobs import JobError, Jobs
 from edgewise.endpoints.learning import Samples, Training, Triggers
@@ -16,6 +17,7 @@ __all__ = [
     "Blobs",
     "Devices",
     "Drift",
+    "Experiments",
     "Groups",
     "JobError",
     "Jobs",

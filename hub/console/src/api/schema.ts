@@ -235,6 +235,90 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/experiments": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Experiments
+         * @description Experiments, newest first, of one ``model`` or in one ``state``.
+         */
+        get: operations["list_experiments"];
+        put?: never;
+        /**
+         * Create Experiment
+         * @description Start an experiment; its devices are told at once.
+         */
+        post: operations["create_experiment"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/experiments/{experiment_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get Experiment
+         * @description One experiment with its arms, its devices, and what was known when.
+         */
+        get: operations["get_experiment"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/experiments/{experiment_id}/promote": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Promote Experiment
+         * @description Roll its candidate out to its group: ``rollout`` names the rollout.
+         */
+        post: operations["promote_experiment"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/experiments/{experiment_id}/stop": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Stop Experiment
+         * @description End it; every device goes on with the control alone.
+         */
+        post: operations["stop_experiment"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/groups": {
         parameters: {
             query?: never;
@@ -772,6 +856,29 @@ export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
         /**
+         * ABIn
+         * @description The candidate answers a share of the users (parameter ``key`` of a request) or of the devices, who stay with
+         *     it.
+         */
+        ABIn: {
+            /**
+             * By
+             * @default key
+             * @enum {string}
+             */
+            by: "key" | "device";
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            kind: "ab";
+            /**
+             * Weight
+             * @default 0.5
+             */
+            weight: number;
+        };
+        /**
          * AlertOut
          * @description An alert; open until ``closed_at``.
          */
@@ -839,6 +946,22 @@ export interface components {
             total_size: number;
             /** Version */
             version: number;
+        };
+        /**
+         * CanaryRequestsIn
+         * @description The candidate answers a share of the requests.
+         */
+        CanaryRequestsIn: {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            kind: "canary-requests";
+            /**
+             * Share
+             * @default 0.05
+             */
+            share: number;
         };
         /**
          * CompileIn
@@ -977,6 +1100,336 @@ export interface components {
             username: string;
         };
         /**
+         * EscalateIn
+         * @description Where the device is less sure than ``threshold``, the server's ``model`` at ``url`` (up to ``/v2``) is asked:
+         *     inputs leave the device, and only for a server that its owner allows.
+         */
+        EscalateIn: {
+            /**
+             * Bytes Per Day
+             * @default 16777216
+             */
+            bytes_per_day: number;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            kind: "escalate";
+            /** Model */
+            model: string;
+            /** Threshold */
+            threshold: number;
+            /**
+             * Timeout S
+             * @default 1
+             */
+            timeout_s: number;
+            /** Url */
+            url: string;
+        };
+        /**
+         * ExperimentArm
+         * @description What one arm saw. ``accuracy`` is of the labelled items; null where there are none.
+         */
+        ExperimentArm: {
+            /** Accuracy */
+            accuracy: number | null;
+            /** Clicks */
+            clicks: number;
+            /** Correct */
+            correct: number;
+            /** Errors */
+            errors: number;
+            /** Labelled */
+            labelled: number;
+            /** Latency P50 Ms */
+            latency_p50_ms: number | null;
+            /** Latency P95 Ms */
+            latency_p95_ms: number | null;
+            /** Requests */
+            requests: number;
+            /**
+             * Role
+             * @enum {string}
+             */
+            role: "control" | "candidate" | "shadow";
+            /** Version */
+            version: number | null;
+            /** Wins */
+            wins: number;
+        };
+        /**
+         * ExperimentDetail
+         * @description With its arms, its devices, and what was known when.
+         */
+        ExperimentDetail: {
+            /** Agreed */
+            agreed: number;
+            /** Alpha */
+            alpha: number;
+            /** Arms */
+            arms: components["schemas"]["ExperimentArm"][];
+            /** Candidate */
+            candidate: number | null;
+            /** Compared */
+            compared: number;
+            /** Control */
+            control: number;
+            /** Created At */
+            created_at: number;
+            /**
+             * Decision
+             * @enum {string}
+             */
+            decision: "continue" | "candidate-wins" | "control-wins" | "no-difference" | "guardrail" | "broken" | "stopped";
+            /** Devices */
+            devices: components["schemas"]["ExperimentDeviceOut"][];
+            /** Devices Left Out */
+            devices_left_out: number;
+            /** Devices Total */
+            devices_total: number;
+            /** Dropped */
+            dropped: number;
+            /** Effect */
+            effect: number | null;
+            /** Ended At */
+            ended_at: number | null;
+            escalated: components["schemas"]["ExperimentEscalated"];
+            /** Group */
+            group: string | null;
+            /** High */
+            high: number | null;
+            /** History */
+            history: components["schemas"]["ExperimentPoint"][];
+            /** Id */
+            id: string;
+            /** Items */
+            items: {
+                [key: string]: number;
+            };
+            /**
+             * Kind
+             * @enum {string}
+             */
+            kind: "shadow" | "ab" | "canary-requests" | "interleave" | "escalate";
+            /** Low */
+            low: number | null;
+            /** Margin */
+            margin: number;
+            /**
+             * Metric
+             * @enum {string}
+             */
+            metric: "accuracy" | "agreement" | "latency" | "reward";
+            /** Min Samples */
+            min_samples: number;
+            /** Model */
+            model: string;
+            /** N */
+            n: number;
+            /** Policy */
+            policy: {
+                [key: string]: unknown;
+            };
+            /** Reason */
+            reason: string;
+            /** Rollout */
+            rollout: string | null;
+            /**
+             * State
+             * @enum {string}
+             */
+            state: "running" | "ended";
+            /** Ties */
+            ties: number;
+            /** Updated At */
+            updated_at: number;
+        };
+        /**
+         * ExperimentDeviceOut
+         * @description One device that takes part, or did. ``values``: those that it gave.
+         */
+        ExperimentDeviceOut: {
+            /** Device */
+            device: string;
+            /** Joined At */
+            joined_at: number;
+            /** Reason */
+            reason: string;
+            /** Requests */
+            requests: number;
+            /**
+             * State
+             * @enum {string}
+             */
+            state: "waiting" | "taking-part" | "failed" | "left";
+            /** Values */
+            values: number;
+        };
+        /**
+         * ExperimentEscalated
+         * @description What went to a server.
+         */
+        ExperimentEscalated: {
+            /** Answered */
+            answered: number;
+            /** Asked */
+            asked: number;
+            /** Bytes */
+            bytes: number;
+            /** Changed */
+            changed: number;
+            /** Fallbacks */
+            fallbacks: number;
+        };
+        /**
+         * ExperimentIn
+         * @description Compare version ``candidate`` with ``control`` (null: what most of the group runs) on ``group`` (null: every
+         *     device). ``metric`` null: the first of the kind. ``margin``: a difference of at most so much is none; null: the
+         *     metric's own. ``min_samples``: items of each arm before anything is decided. ``alpha``: chance that a winner is
+         *     named where there is none. ``block``: items of an arm that make one value of a device; ``cap``: values that it
+         *     gives at most. ``devices``: share of the group that takes part.
+         */
+        ExperimentIn: {
+            /**
+             * Alpha
+             * @default 0.05
+             */
+            alpha: number;
+            /**
+             * Block
+             * @default 20
+             */
+            block: number;
+            /** Candidate */
+            candidate?: number | null;
+            /**
+             * Cap
+             * @default 500
+             */
+            cap: number;
+            /** Control */
+            control?: number | null;
+            /**
+             * Devices
+             * @default 1
+             */
+            devices: number;
+            /** Group */
+            group?: string | null;
+            /**
+             * @default {
+             *       "errors": 0.02,
+             *       "failed": 0.1,
+             *       "latency_ratio": 2
+             *     }
+             */
+            guardrails: components["schemas"]["GuardrailsIn"];
+            /** Margin */
+            margin?: number | null;
+            /** Metric */
+            metric?: ("accuracy" | "agreement" | "latency" | "reward") | null;
+            /**
+             * Min Samples
+             * @default 200
+             */
+            min_samples: number;
+            /** Model */
+            model: string;
+            /** Policy */
+            policy: components["schemas"]["ShadowIn"] | components["schemas"]["ABIn"] | components["schemas"]["CanaryRequestsIn"] | components["schemas"]["InterleaveIn"] | components["schemas"]["EscalateIn"];
+        };
+        /**
+         * ExperimentOut
+         * @description An experiment. ``effect`` is the candidate's lead in units of the metric, and with ``low`` and ``high`` null
+         *     while nothing is known, or where the result is withheld (decision ``broken``). ``compared``: answers of a shadow
+         *     held against those that went out.
+         */
+        ExperimentOut: {
+            /** Alpha */
+            alpha: number;
+            /** Candidate */
+            candidate: number | null;
+            /** Control */
+            control: number;
+            /** Created At */
+            created_at: number;
+            /**
+             * Decision
+             * @enum {string}
+             */
+            decision: "continue" | "candidate-wins" | "control-wins" | "no-difference" | "guardrail" | "broken" | "stopped";
+            /** Devices Left Out */
+            devices_left_out: number;
+            /** Devices Total */
+            devices_total: number;
+            /** Effect */
+            effect: number | null;
+            /** Ended At */
+            ended_at: number | null;
+            /** Group */
+            group: string | null;
+            /** High */
+            high: number | null;
+            /** Id */
+            id: string;
+            /** Items */
+            items: {
+                [key: string]: number;
+            };
+            /**
+             * Kind
+             * @enum {string}
+             */
+            kind: "shadow" | "ab" | "canary-requests" | "interleave" | "escalate";
+            /** Low */
+            low: number | null;
+            /** Margin */
+            margin: number;
+            /**
+             * Metric
+             * @enum {string}
+             */
+            metric: "accuracy" | "agreement" | "latency" | "reward";
+            /** Min Samples */
+            min_samples: number;
+            /** Model */
+            model: string;
+            /** N */
+            n: number;
+            /** Policy */
+            policy: {
+                [key: string]: unknown;
+            };
+            /** Reason */
+            reason: string;
+            /** Rollout */
+            rollout: string | null;
+            /**
+             * State
+             * @enum {string}
+             */
+            state: "running" | "ended";
+            /** Updated At */
+            updated_at: number;
+        };
+        /**
+         * ExperimentPoint
+         * @description What was known at a time: the effect and its confidence sequence.
+         */
+        ExperimentPoint: {
+            /** At */
+            at: number;
+            /** Effect */
+            effect: number;
+            /** High */
+            high: number;
+            /** Low */
+            low: number;
+            /** N */
+            n: number;
+        };
+        /**
          * GateReading
          * @description What one gate says now. ``value`` and ``limit`` are of the same unit; null where there is none yet.
          */
@@ -1091,6 +1544,42 @@ export interface components {
             name: string;
             /** Online */
             online: number;
+        };
+        /**
+         * GuardrailsIn
+         * @description Limits for the candidate; null leaves one out. ``failed``: share of the devices on which it may fail to install
+         *     or to run. ``errors``: share of its requests that may fail. ``latency_ratio``: against the control's p95 on the same
+         *     device; a shadow has none unless it is given.
+         */
+        GuardrailsIn: {
+            /**
+             * Errors
+             * @default 0.02
+             */
+            errors: number | null;
+            /**
+             * Failed
+             * @default 0.1
+             */
+            failed: number;
+            /**
+             * Latency Ratio
+             * @default 2
+             */
+            latency_ratio: number | null;
+        };
+        /**
+         * InterleaveIn
+         * @description Both rank (scores [1, items] in ``output``); the answer is their team draft, and clicks say who is better.
+         */
+        InterleaveIn: {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            kind: "interleave";
+            /** Output */
+            output: string;
         };
         /**
          * JobOut
@@ -1268,6 +1757,13 @@ export interface components {
             /** Next */
             next?: string | null;
         };
+        /** Page[ExperimentOut] */
+        Page_ExperimentOut_: {
+            /** Items */
+            items: components["schemas"]["ExperimentOut"][];
+            /** Next */
+            next?: string | null;
+        };
         /** Page[GroupOut] */
         Page_GroupOut_: {
             /** Items */
@@ -1393,6 +1889,44 @@ export interface components {
             runtimes: string[];
             /** Title */
             title: string;
+        };
+        /**
+         * PromoteIn
+         * @description Roll the candidate out to the experiment's group. ``force``: although it did not win.
+         */
+        PromoteIn: {
+            /**
+             * Force
+             * @default false
+             */
+            force: boolean;
+            /**
+             * @default {
+             *       "deadline": 3600,
+             *       "errors": 0.01,
+             *       "install_failures": 0,
+             *       "latency_ratio": 2,
+             *       "min_inferences": 200,
+             *       "mix_distance": 0.1,
+             *       "soak": 0
+             *     }
+             */
+            gates: components["schemas"]["GatesIn"];
+            /**
+             * Stages
+             * @default [
+             *       {
+             *         "count": 1
+             *       },
+             *       {
+             *         "percent": 25
+             *       },
+             *       {
+             *         "percent": 100
+             *       }
+             *     ]
+             */
+            stages: components["schemas"]["StageIn"][];
         };
         /**
          * RecipeSource
@@ -1690,6 +2224,22 @@ export interface components {
             csrf: string;
             /** Expires At */
             expires_at: number;
+        };
+        /**
+         * ShadowIn
+         * @description A share of the requests is also run by the candidate, after the answer has gone out.
+         */
+        ShadowIn: {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            kind: "shadow";
+            /**
+             * Share
+             * @default 1
+             */
+            share: number;
         };
         /**
          * SignIn
@@ -2358,6 +2908,171 @@ export interface operations {
                 };
                 content: {
                     "text/event-stream": string;
+                };
+            };
+            /** @description What is wrong with the request, and what to do. */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    list_experiments: {
+        parameters: {
+            query?: {
+                model?: string | null;
+                state?: ("running" | "ended") | null;
+                /** @description `next` of the page before */
+                cursor?: string | null;
+                limit?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_ExperimentOut_"];
+                };
+            };
+            /** @description What is wrong with the request, and what to do. */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    create_experiment: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ExperimentIn"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ExperimentDetail"];
+                };
+            };
+            /** @description What is wrong with the request, and what to do. */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    get_experiment: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                experiment_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ExperimentDetail"];
+                };
+            };
+            /** @description What is wrong with the request, and what to do. */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    promote_experiment: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                experiment_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["PromoteIn"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ExperimentDetail"];
+                };
+            };
+            /** @description What is wrong with the request, and what to do. */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    stop_experiment: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                experiment_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ExperimentDetail"];
                 };
             };
             /** @description What is wrong with the request, and what to do. */
