@@ -96,7 +96,7 @@ def write(results: list[Result]) -> None:
         "median of an item on one thread, relative to the source's ONNX on onnxruntime in fp32; all models of a task "
         "take turns in one run, round by round, through the runtimes that the agent serves with. *Times smaller*: the "
         "file against the source's ONNX.\n\n"
-        f"Budgets, relative to the source as optimized fp32: {budgets}. What is chosen is chosen unattended; where "
+        f"Budgets: {budgets}. What is chosen is chosen unattended; where "
         "nothing meets the budget it is the nearest, and the last column says what it lacks.\n\n"
         "Each task was a run of its own on a machine that others used as well (load: processes that wanted a "
         f"processor): {runs}. Compare models within a task only. {platform.processor() or platform.machine()}.",

@@ -328,15 +328,15 @@ class Search:
             assert chosen is not None
             return chosen
 
-        # Nothing meets it: of what is worth as much as was asked, the one that is least over its limits; where speed
-        # is limited, none that is slower than fp32.
+        # Nothing meets it: of what is worth as much as was asked, the one that misses the fewest limits, and is least
+        # over them; where speed is limited, none that is slower than fp32.
         limited = self.budget.max_latency_ratio or self.budget.max_latency_p95
 
-        def over(name: str) -> tuple[bool, bool, bool, float]:
+        def over(name: str) -> tuple[bool, bool, bool, int, float]:
             cost = costs[name]
-            lacking = "metric" in missing(self.budget, cost, self.base)
+            lacks = missing(self.budget, cost, self.base)
             slower = bool(limited) and front.faster(self.base.latency, cost.latency)
-            return (not cost.finite, lacking, slower, excess(self.budget, cost, self.base))
+            return (not cost.finite, "metric" in lacks, slower, len(lacks), excess(self.budget, cost, self.base))
 
         return min(costs, key=over)
 

@@ -30,6 +30,7 @@ class Lora(Training):
     """Gives the same graph, fine-tuned. Needs labels: a model already answers as itself."""
 
     name = "lora"
+    version = 2
     title = "fine-tune by low-rank adapters"
     paper = "Hu et al. 2021, arXiv:2106.09685"
     needs = frozenset({"float32"})
