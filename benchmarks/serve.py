@@ -1,8 +1,9 @@
 """The agent's serving beside MLServer, BentoML, LitServe, a bare Starlette handler and the bare run, interleaved.
 
-All serve one small CNN (1x3x96x96, 110 KB) with onnxruntime on one thread. The agent is the real one: ``edgewise-agent
-run`` over an enrolled data folder, with quality check, sketches and windows. Peers live in environments of their own
-under ``.data/bench/serve``; one that cannot be installed or started is named with its error.
+All serve a small CNN (1x3x96x96, 110 KB) and then MiniLM-L3 (64 tokens, 69 MB) with onnxruntime on one thread. The
+agent is the real one: ``edgewise-agent run`` over an enrolled data folder, with quality check, answers that labels
+find, sketches and windows. Peers live in environments of their own under ``.data/bench/serve``; one that cannot be
+installed or started is named with its error.
 """
 
 from __future__ import annotations
@@ -24,11 +25,11 @@ os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "agent"))
 
-import numpy as np
 import psutil
 from agent_builders import free_port
 from report import write
-from serve_peers.device import MODEL, install, network
+from serve_peers.device import DATATYPES, enroll, install
+from serve_peers.workloads import Workload, workloads
 
 from edgewise_agent import LocalModel
 from edgewise_agent.runtimes import open_runtime
@@ -39,6 +40,60 @@ PEERS = HERE / "serve_peers"
 PINS = {"mlserver": "mlserver==1.7.1", "bentoml": "bentoml==1.4.39", "litserve": "litserve==0.2.19"}
 ONNXRUNTIME = "onnxruntime==1.32.0"
 ROUNDS, EACH, CLIENTS, LOAD_S, START_S = 20, 30, 16, 3.0, 60.0
+IDLE_S = 3.0
+
+
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+BARE, LOCAL = "bare run, in process", "agent's LocalModel, in process"
+COLUMNS = [
+    "model",
+    "case",
+    "p50, us",
+    "p99, us",
+    "16 clients, 1/s",
+    "16 clients, p50 us",
+    "16 clients, p99 us",
+    "RSS, MiB",
+    "ready, s",
+]
+EXPLANATION = f"""A small CNN (1x3x96x96 fp32, 110 KB) and MiniLM-L3 (sentence embedding, 64 tokens, 69 MB), onnxruntime on
+one thread, on 127.0.0.1. The agent runs as on a device: supervisor and serve child, with quality check, answers that labels find later, sketches and
+windows; the others run the model and no more. Microseconds are medians and 99th percentiles of {ROUNDS} interleaved rounds of one client; `16 clients` is a
+load of {LOAD_S:g} s. RSS: MiB of each process, the first one first, after the load. Servers and clients share the machine's {os.cpu_count()} cores.
+The CNN's JSON carries each float32 with the 17 digits that Python writes: 570 KB."""
+
+
+@dataclass
+class Measured:
+    """A row of the table."""
+
+    name: str
+    seconds: list[float]
+    load: list[float] = field(default_factory=list)
+    server: Server | None = None
+
+    @property
+    def p50(self) -> float:
+        """Microseconds, one client."""
+        return at(self.seconds, 0.5)
+
+    @property
+    def rate(self) -> float:
+        """Requests a second of ``CLIENTS``."""
+        return len(self.load) / LOAD_S
+
+    @property
+    def sizes(self) -> list[float]:
+        """MiB of each process."""
+        return self.server.sizes if self.server is not None else []
+
+    def row(self) -> list[Any]:
+        """As in ``COLUMNS``, without the model."""
+        times = [self.p50, at(self.seconds, 0.99)]
+        if self.server is None:
+            return [self.name, *times, "", "", "", "", ""]
+        load = [self.rate, at(self.load, 0.5), at(self.load, 0.99)]
+        return [self.name, *times, *load, " + ".join(f"{size:.0f}" for size in self.sizes), self.server.ready_s]
 
 
 @dataclass
@@ -182,9 +237,14 @@ def measure_sizes(server: Server) -> None:
     server.sizes = [one.memory_info().rss / 2**20 for one in family]
 
 
-def servers(folder: Path, model: Path, data: Path) -> list[Server]:
+def agent(folder: Path, data: Path, port: int, health: str) -> Server:
+    """The agent as on a device."""
+    command = [sys.executable, "-m", "edgewise_agent.main", "run", "--data", str(data), "--port", str(port)]
+    return Server("edgewise-agent", command, folder, ONE_THREAD, port, health)
+
+
+def servers(folder: Path, workload: Workload, model: Path, data: Path) -> list[Server]:
     """All that shall be measured."""
-    one_thread = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "BENCH_MODEL": str(model)}
     ports = [free_port() for _ in range(7)]
     settings = folder / "mlserver"
     settings.mkdir()
@@ -201,9 +261,10 @@ def servers(folder: Path, model: Path, data: Path) -> list[Server]:
         )
     )
     (settings / "model-settings.json").write_text(
-        json.dumps({"name": MODEL, "implementation": "mlserver_model.OnnxModel"})
+        json.dumps({"name": workload.name, "implementation": "mlserver_model.OnnxModel"})
     )
-    peers = {**one_thread, "PYTHONPATH": str(PEERS)}
+    peers = {**ONE_THREAD, **workload.environment(model), "PYTHONPATH": str(PEERS)}
+    ready = f"/v2/models/{workload.name}/ready"
     uvicorn = ["-m", "uvicorn", "--log-level", "warning", "--no-access-log", "--host", "127.0.0.1", "bare:app"]
     python = sys.executable
 
@@ -211,14 +272,7 @@ def servers(folder: Path, model: Path, data: Path) -> list[Server]:
         return str(VENVS / peer / "bin" / program)
 
     return [
-        Server(
-            "edgewise-agent",
-            [python, "-m", "edgewise_agent.main", "run", "--data", str(data), "--port", str(ports[0])],
-            folder,
-            one_thread,
-            ports[0],
-            f"/v2/models/{MODEL}/ready",
-        ),
+        agent(folder, data, ports[0], ready),
         Server("starlette-uvicorn", [python, *uvicorn, "--port", str(ports[1])], folder, peers, ports[1], "/infer"),
         Server(
             "mlserver",
@@ -226,14 +280,14 @@ def servers(folder: Path, model: Path, data: Path) -> list[Server]:
             folder,
             peers,
             ports[4],
-            f"/v2/models/{MODEL}/ready",
+            ready,
         ),
         Server(
             "bentoml",
             [
                 bin_of("bentoml", "bentoml"),
                 "serve",
-                "bentoml_service:Service",
+                f"bentoml_service:{'One' if len(workload.inputs) == 1 else 'Two'}",
                 "--port",
                 str(ports[5]),
                 "--host",
@@ -255,31 +309,34 @@ def servers(folder: Path, model: Path, data: Path) -> list[Server]:
     ]
 
 
-def cases(image: np.ndarray) -> list[Case]:
+def cases(workload: Workload) -> list[Case]:
     """What each is asked."""
-    raw = image.tobytes()
-    tensor: dict[str, Any] = {"name": "image", "datatype": "FP32", "shape": list(image.shape)}
-    output = [{"name": "scores", "parameters": {"binary_data": True}}]
-    head = json.dumps(
-        {"inputs": [{**tensor, "parameters": {"binary_data_size": len(raw)}}], "outputs": output}
-    ).encode()
-    infer = f"/v2/models/{MODEL}/infer"
-    oip = json.dumps({"inputs": [{**tensor, "data": image.ravel().tolist()}]}).encode()
+    arrays, name = workload.inputs, workload.name
+    raw = b"".join(array.tobytes() for array in arrays.values())
+    tensors: list[dict[str, Any]] = [
+        {"name": key, "datatype": DATATYPES[array.dtype.name], "shape": list(array.shape)}
+        for key, array in arrays.items()
+    ]
+    sizes = [{"parameters": {"binary_data_size": array.nbytes}} for array in arrays.values()]
+    data = [{"data": array.ravel().tolist()} for array in arrays.values()]
+    output = {"name": workload.output}
+    binary = {
+        "inputs": [tensor | size for tensor, size in zip(tensors, sizes, strict=True)],
+        "outputs": [{**output, "parameters": {"binary_data": True}}],
+    }
+    head = json.dumps(binary).encode()
+    inputs = [tensor | values for tensor, values in zip(tensors, data, strict=True)]
+    oip = json.dumps({"inputs": inputs, "outputs": [output]}).encode()
+    bento = json.dumps(dict(zip("ab", (array.tolist() for array in arrays.values()), strict=False))).encode()
+    infer = f"/v2/models/{name}/infer"
     octets, as_json = {"Content_Type": "application/octet-stream"}, {"Content_Type": "application/json"}
+    length = {"Inference_Header_Content_Length": len(head)}
     return [
-        Case(
-            "agent, binary",
-            "edgewise-agent",
-            post(infer, head + raw, Inference_Header_Content_Length=len(head), **octets),
-        ),
+        Case("agent, binary", "edgewise-agent", post(infer, head + raw, **length, **octets)),
         Case("Starlette + uvicorn, binary, bare", "starlette-uvicorn", post("/infer", raw, **octets)),
         Case("agent, JSON", "edgewise-agent", post(infer, oip, **as_json)),
         Case("MLServer, JSON", "mlserver", post(infer, oip, **as_json)),
-        Case(
-            "BentoML, JSON",
-            "bentoml",
-            post("/infer", json.dumps({"image": image.tolist()}).encode(), **as_json),
-        ),
+        Case("BentoML, JSON", "bentoml", post("/infer", bento, **as_json)),
         Case("LitServe, JSON", "litserve", post("/predict", oip, **as_json)),
     ]
 
@@ -332,60 +389,86 @@ def at(seconds: list[float], share: float) -> float:
     return 1e6 * sorted(seconds)[min(len(seconds) - 1, int(share * len(seconds)))]
 
 
-def main() -> None:
-    """Run and write."""
-    image = np.random.default_rng(1).normal(size=(1, 3, 96, 96)).astype(np.float32)
-    with tempfile.TemporaryDirectory() as place:
-        folder = Path(place)
-        model, data = folder / "cnn.onnx", folder / "device"
-        network(model)
-        install(data, model, image)
-        running = servers(folder, model, data)
-        try:
-            for server in running:
-                prepare(server)
-                if not server.error:
-                    start(server)
-                print(f"{server.name}: {server.error or f'ready in {server.ready_s:.2f} s'}", file=sys.stderr)
-            rows, notes = measure(running, cases(image), model, data, image)
-        finally:
-            for server in running:
-                stop(server)
-    write(
-        "serve",
-        "Serving",
-        f"""One small CNN (1x3x96x96 fp32, 110 KB), onnxruntime on one thread, on 127.0.0.1. The agent runs as on a
-device: supervisor and serve child, with quality check, sketches and windows; the others run the model and no more.
-Microseconds are medians and 99th percentiles of {ROUNDS} interleaved rounds of one client; `16 clients` is a load of
-{LOAD_S:g} s. RSS: MiB of each process, the first one first, after the load. Servers and clients share the machine's
-{os.cpu_count()} cores. JSON carries each float32 with the 17 digits that Python writes: 540 KB, of which reading the
-numbers alone takes the agent some 1.1 ms (msgspec 0.84, into an array 0.25): send binary.{notes}""",
-        [
-            "case",
-            "p50, us",
-            "p99, us",
-            "16 clients, 1/s",
-            "16 clients, p50 us",
-            "16 clients, p99 us",
-            "RSS, MiB",
-            "ready, s",
-        ],
-        rows,
-    )
+def judge(title: str, found: dict[str, Measured], nothing: list[float]) -> list[str]:
+    """The goals of this benchmark, and how they came out."""
+    bare, local, binary = found[BARE].p50, found[LOCAL].p50, found["agent, binary"]
+    peers = {name: one for name, one in found.items() if one.server is not None and not name.startswith("agent")}
+    bare_handler, mlserver = peers.pop("Starlette + uvicorn, binary, bare", None), peers.get("MLServer, JSON")
+    best = max((one.rate for one in peers.values()), default=0.0)
+    supervisor, child = (binary.sizes + [0.0, 0.0])[:2]
+    ready = binary.server.ready_s if binary.server is not None else 0.0
+    goals = [
+        ("LocalModel within 25 us of the bare run", local - bare, 25.0, "us"),
+        ("supervisor at most 40 MiB", supervisor, 40.0, "MiB"),
+        ("serve child at most 80 MiB", child, 80.0, "MiB"),
+        ("idle at most 45 MiB in all", sum(nothing), 45.0, "MiB"),
+        ("ready within 0.8 s", ready, 0.8, "s"),
+    ]
+    if bare_handler is not None:
+        share = (binary.p50 - bare) / (bare_handler.p50 - bare)
+        goals.append(("binary: overhead at most 0.7x the bare handler's", share, 0.7, "x"))
+    if mlserver is not None:
+        share = (found["agent, JSON"].p50 - bare) / (mlserver.p50 - bare)
+        goals.append(("JSON: overhead at most 0.25x MLServer's", share, 0.25, "x"))
+        goals.append(("all processes under MLServer's", sum(binary.sizes), sum(mlserver.sizes), "MiB"))
+    if "BentoML, JSON" in peers:
+        goals.append(("half of BentoML's", sum(binary.sizes), sum(peers["BentoML, JSON"].sizes) / 2, "MiB"))
+    lines = [f"- {title}: {goal}: {_short(value)} {unit}{_met(value <= limit)}" for goal, value, limit, unit in goals]
+    if best:
+        times = binary.rate / best
+        lines.append(f"- {title}: 16 clients at least 3x the best of the three: {_short(times)}x{_met(times >= 3)}")
+    return lines
 
 
-def measure(
-    running: list[Server], asked: list[Case], model: Path, data: Path, image: np.ndarray
-) -> tuple[list[list[Any]], str]:
-    """The table's rows, and what has to be said beside them."""
-    runtime, local = open_runtime("onnxruntime", model), LocalModel(data, MODEL)
+def _short(value: float) -> str:
+    return f"{value:.3g}"
+
+
+def _met(met: bool) -> str:
+    return "" if met else " (**missed**)"
+
+
+def idle(folder: Path) -> list[float]:
+    """MiB of an agent that serves no model: supervisor, serve child."""
+    data = folder / "idle"
+    enroll(data)
+    server = agent(folder, data, free_port(), "/v2/health/ready")
+    start(server)
+    try:
+        time.sleep(IDLE_S)
+        measure_sizes(server)
+    finally:
+        stop(server)
+    return server.sizes
+
+
+def measure(workload: Workload, folder: Path) -> tuple[list[Measured], str]:
+    """Every case of a model, and which servers there are none of."""
+    model, data = folder / "model.onnx", folder / "device"
+    workload.write(model)
+    install(data, model, workload)
+    running = servers(folder, workload, model, data)
+    try:
+        for server in running:
+            prepare(server)
+            if not server.error:
+                start(server)
+            print(f"{server.name}: {server.error or f'ready in {server.ready_s:.2f} s'}", file=sys.stderr)
+        return _measure(workload, running, model, data)
+    finally:
+        for server in running:
+            stop(server)
+
+
+def _measure(workload: Workload, running: list[Server], model: Path, data: Path) -> tuple[list[Measured], str]:
+    runtime, local = open_runtime("onnxruntime", model), LocalModel(data, workload.name)
     inside: dict[str, Callable[[], object]] = {
-        "bare run, in process": lambda: runtime.infer({"image": image}),
-        "agent's LocalModel, in process": lambda: local.infer({"image": image}),
+        BARE: lambda: runtime.infer(dict(workload.inputs)),
+        LOCAL: lambda: local.infer(dict(workload.inputs)),
     }
     dead = {server.name: server.error for server in running if server.error}
     ports = {server.name: server.port for server in running}
-    alive = [case for case in asked if case.server not in dead]
+    alive = [case for case in cases(workload) if case.server not in dead]
     taken = one_client(alive, ports, inside)
     for case in alive:
         many_clients(case, ports[case.server])
@@ -393,15 +476,26 @@ def measure(
         if not server.error:
             measure_sizes(server)
     by_name = {server.name: server for server in running}
-    rows: list[list[Any]] = [[name, at(s, 0.5), at(s, 0.99), "", "", "", "", ""] for name, s in taken.items()]
-    for case in alive:
-        server = by_name[case.server]
-        rate = len(case.load) / LOAD_S
-        sizes = " + ".join(f"{size:.0f}" for size in server.sizes)
-        load = [rate, at(case.load, 0.5), at(case.load, 0.99)]
-        rows.append([case.name, at(case.seconds, 0.5), at(case.seconds, 0.99), *load, sizes, server.ready_s])
-    notes = "".join(f" {name} {error}." for name, error in dead.items())
-    return rows, notes
+    found = [Measured(name, seconds) for name, seconds in taken.items()]
+    found += [Measured(case.name, case.seconds, case.load, by_name[case.server]) for case in alive]
+    return found, "".join(f" {workload.title}: {name} {error}." for name, error in dead.items())
+
+
+def main() -> None:
+    """Run and write."""
+    rows: list[list[Any]] = []
+    goals: list[str] = []
+    notes = ""
+    with tempfile.TemporaryDirectory() as place:
+        nothing = idle(Path(place))
+        for workload in workloads():
+            folder = Path(place) / workload.name
+            folder.mkdir()
+            found, missing = measure(workload, folder)
+            notes += missing
+            rows += [[workload.title, *one.row()] for one in found]
+            goals += judge(workload.title, {one.name: one for one in found}, nothing)
+    write("serve", "Serving", EXPLANATION + notes + "\n\n" + "\n".join(goals), COLUMNS, rows)
 
 
 if __name__ == "__main__":

@@ -1,27 +1,23 @@
 """A bare Starlette handler of binary tensors: what is left of a server when it checks, counts and reports nothing."""
 
-from __future__ import annotations
-
-import os
-
-os.environ["ORT_DISABLE_TELEMETRY"] = "1"
-
 import numpy as np
-import onnxruntime as ort
+from session import INPUTS, OUTPUT, open_session
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-options = ort.SessionOptions()
-options.intra_op_num_threads = options.inter_op_num_threads = 1
-session = ort.InferenceSession(os.environ["BENCH_MODEL"], options, providers=["CPUExecutionProvider"])
+session = open_session()
 
 
 async def infer(request: Request) -> Response:
-    """The image's bytes in, the scores' bytes out."""
-    image = np.frombuffer(await request.body(), np.float32).reshape(1, 3, 96, 96)
-    return Response(session.run(["scores"], {"image": image})[0].tobytes())
+    """The inputs' bytes in, one after another; the output's bytes out."""
+    body, at, inputs = await request.body(), 0, {}
+    for name, dtype, shape in INPUTS:
+        count = int(np.prod(shape))
+        inputs[name] = np.frombuffer(body, dtype, count, at).reshape(shape)
+        at += count * dtype.itemsize
+    return Response(session.run([OUTPUT], inputs)[0].tobytes())
 
 
 app = Starlette(routes=[Route("/infer", infer, methods=["POST"])])

@@ -1,30 +1,31 @@
 """The model behind LitServe: one API, as its guide has it."""
 
-import os
 import sys
 
 import litserve
 import numpy as np
-import onnxruntime as ort
+from session import INPUTS, OUTPUT, open_session
+
+DTYPES = {name: dtype for name, dtype, _ in INPUTS}
 
 
 class Api(litserve.LitAPI):
     """One session."""
 
     def setup(self, device: str) -> None:
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        self._session = ort.InferenceSession(os.environ["BENCH_MODEL"], options, providers=["CPUExecutionProvider"])
+        self._session = open_session()
 
-    def decode_request(self, request: dict) -> np.ndarray:
-        tensor = request["inputs"][0]
-        return np.array(tensor["data"], np.float32).reshape(tensor["shape"])
+    def decode_request(self, request: dict) -> dict[str, np.ndarray]:
+        return {
+            tensor["name"]: np.array(tensor["data"], DTYPES[tensor["name"]]).reshape(tensor["shape"])
+            for tensor in request["inputs"]
+        }
 
-    def predict(self, image: np.ndarray) -> np.ndarray:
-        return self._session.run(["scores"], {"image": image})[0]
+    def predict(self, inputs: dict[str, np.ndarray]) -> np.ndarray:
+        return self._session.run([OUTPUT], inputs)[0]
 
-    def encode_response(self, scores: np.ndarray) -> dict:
-        return {"scores": scores.tolist()}
+    def encode_response(self, output: np.ndarray) -> dict:
+        return {"output": output.tolist()}
 
 
 if __name__ == "__main__":

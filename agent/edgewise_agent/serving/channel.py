@@ -94,7 +94,7 @@ class Listening(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 class Heartbeat(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """Child -> supervisor, each second while its event loop turns and no inference hangs. ``rss``: bytes."""
+    """Child -> supervisor, each second while no inference hangs. ``rss``: bytes."""
 
     rss: int
 

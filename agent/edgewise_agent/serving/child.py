@@ -7,7 +7,6 @@ When the channel closes it exits at once.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import ctypes
 import logging
@@ -69,7 +68,7 @@ _OUTBOX = 2048
 
 
 class Child:
-    """One serve child's state. Everything here runs on the event loop, but where it says otherwise."""
+    """One serve child's state. Commands are carried out one after another, on the main thread; others say so."""
 
     def __init__(self, channel: Channel, listeners: Sequence[socket.socket]) -> None:
         self._channel, self._listeners, self._options = channel, listeners, Options()
@@ -81,19 +80,20 @@ class Child:
         self._server: Server | None = None
         self._grpc: GrpcServer | None = None
         self._outbox: queue.Queue[FromChild | None] = queue.Queue(_OUTBOX)
-        self._commands: asyncio.Queue[ToChild] = asyncio.Queue()
+        self._commands: queue.Queue[ToChild] = queue.Queue()
+        self._ended = threading.Event()
 
-    async def run(self) -> None:
+    def run(self) -> None:
         """Until drained."""
-        loop = asyncio.get_running_loop()
         writer = threading.Thread(target=self._write, name="channel-writer", daemon=True)
-        writer.start()
-        threading.Thread(target=self._read, args=(loop,), name="channel-reader", daemon=True).start()
-        ticking = asyncio.create_task(self._tick())
+        ticker = threading.Thread(target=self._tick, name="ticker", daemon=True)
+        reader = threading.Thread(target=self._read, name="channel-reader", daemon=True)
+        for thread in (writer, ticker, reader):
+            thread.start()
         while True:
-            match await self._commands.get():
+            match self._commands.get():
                 case Load() as load:
-                    await loop.run_in_executor(None, self._load, load)
+                    self._load(load)
                 case Serve():
                     self._serve()
                 case Configure(models=models):
@@ -101,17 +101,18 @@ class Child:
                 case Drain():
                     break
         if self._server is not None:
-            await loop.run_in_executor(None, self._server.drain, DRAIN_S)
+            self._server.drain(DRAIN_S)
         if self._grpc is not None:
-            await loop.run_in_executor(None, self._grpc.drain, DRAIN_S)
-        ticking.cancel()
+            self._grpc.drain(DRAIN_S)
+        self._ended.set()
+        ticker.join()
         for name in self._models:
             self._report(name, last=True)
         self._outbox.put(None)
-        await loop.run_in_executor(None, writer.join)
+        writer.join()
 
     def _load(self, load: Load) -> None:
-        """Open the models, one after another; on a thread, so that the heartbeat goes on."""
+        """Open the models, one after another."""
         self._loaded, self._options = load, load.options
         runtimes: set[str] = set()
         for wish in load.models:
@@ -219,17 +220,16 @@ class Child:
                     one.configure(wish.window_s, wish.sampling, quality)
                 self._route(wish)
 
-    async def _tick(self) -> None:
-        """Close windows that are over; say that we live."""
+    def _tick(self) -> None:
+        """Thread: close windows that are over; say that we live."""
         next_beat = 0.0
-        while True:
+        while not self._ended.wait(_TICK_S):
             now = time.monotonic()
             for name in list(self._models):
                 self._report(name)
             if now >= next_beat and self._busy.longest(now) < MAX_INFERENCE_S:
                 next_beat = now + HEARTBEAT_S
                 self._say(Heartbeat(rss=rss()))
-            await asyncio.sleep(_TICK_S)
 
     def _report(self, name: str, *, last: bool = False) -> None:
         served, running, now, clock = self._models[name], self._experiments.get(name), time.monotonic(), time.time()
@@ -252,11 +252,11 @@ class Child:
         while (message := self._outbox.get()) is not None:
             self._channel.send(message)
 
-    def _read(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Thread: the channel into the event loop. A closed channel ends the process, whatever else it is doing."""
+    def _read(self) -> None:
+        """Thread: what the supervisor says into our commands. A closed channel ends the process, whatever else it is doing."""
         decoder = msgspec.msgpack.Decoder(ToChild)
         while (message := self._channel.receive(decoder)) is not None:
-            loop.call_soon_threadsafe(self._commands.put_nowait, message)
+            self._commands.put(message)
         os._exit(0)
 
 
@@ -274,7 +274,7 @@ def main() -> None:
     _die_with_supervisor()
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     channel, *listeners = (socket.socket(fileno=int(fd)) for fd in sys.argv[1:])
-    asyncio.run(Child(Channel(channel), listeners).run())
+    Child(Channel(channel), listeners).run()
 
 
 if __name__ == "__main__":
