@@ -11,7 +11,6 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / "agent"))
 import numpy as np
 from agent_builders import Bundle as Built
 from agent_builders import HubKey, identity, write_blobs
-from serve_peers.workloads import WIDTH, Workload
 
 from edgewise.bundle import Blob, Bounds, Datatype, Manifest, Tensor, digest, seal
 from edgewise.sketch.spec import EmbeddingSpec, SketchSpec
@@ -21,6 +20,7 @@ from edgewise_agent import identity as identities
 from edgewise_agent.store.blobs import BlobStore
 from edgewise_agent.store.disk import Disk
 from edgewise_agent.store.installs import Duties, Install, Installs, ModelDuty
+from serve_peers.workloads import WIDTH, Workload
 
 FEATURES = 256
 DATATYPES: dict[str, Datatype] = {"float32": "FP32", "int64": "INT64"}

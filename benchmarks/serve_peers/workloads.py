@@ -17,7 +17,7 @@ CLASSES, WIDTH, TOKENS, SENTENCE = 10, 64, 64, 384
 
 @dataclass(frozen=True)
 class Workload:
-    """``write`` makes the ONNX file; ``inputs`` are one request; ``output`` is the one that is asked for, [1, width]."""
+    """``write`` makes the ONNX file; ``inputs``: of one request; ``output``: the one that is asked for, [1, width]."""
 
     name: str
     title: str

@@ -14,8 +14,8 @@ Rules that hold here:
 
 from __future__ import annotations
 
+import os
 import time
-import uuid
 from collections.abc import Callable
 from pathlib import Path
 
@@ -72,7 +72,7 @@ class LocalModel:
         Raises InputRefused for what does not fit, InferenceFailed where the model fails; both are counted.
         """
         served = self._served
-        outputs = served.answer(Request(id or uuid.uuid4().hex, inputs)).outputs
+        outputs = served.answer(Request(id or os.urandom(16).hex(), inputs)).outputs
         if self._report is not None:
             self._poll(served)
         return outputs

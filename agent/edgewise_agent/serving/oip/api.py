@@ -17,7 +17,7 @@ Rules that hold here:
 
 from __future__ import annotations
 
-import uuid
+import os
 from collections.abc import Callable
 from typing import Annotated, Any
 
@@ -163,7 +163,7 @@ def run(served: ServedModel, request: Request) -> tuple[str, inference.Answer, A
     except BadTensor as error:
         served.collector.count("refused")
         raise HttpError(400, str(error)) from error
-    name = request.id or uuid.uuid4().hex
+    name = request.id or os.urandom(16).hex()
     try:
         key = request.parameters.get("key")
         answer = served.answer(
