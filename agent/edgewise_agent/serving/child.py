@@ -253,7 +253,7 @@ class Child:
             self._channel.send(message)
 
     def _read(self) -> None:
-        """Thread: what the supervisor says into our commands. A closed channel ends the process, whatever else it is doing."""
+        """Thread: what the supervisor says. A closed channel ends the process, whatever else it is doing."""
         decoder = msgspec.msgpack.Decoder(ToChild)
         while (message := self._channel.receive(decoder)) is not None:
             self._commands.put(message)
