@@ -53,6 +53,7 @@ from edgewise_agent.store.disk import Disk, DiskError, read
 from edgewise_agent.store.installs import Installs
 from edgewise_agent.transfer import Transfer
 from edgewise_agent.trust import TrustState
+from edgewise_agent.windows import privacy
 from edgewise_agent.windows.consent import SampleKeeper
 from edgewise_agent.windows.message import experiment_message, window_message
 from edgewise_agent.windows.spool import Spool
@@ -96,6 +97,7 @@ class Agent:
         self._spools = {s: Spool(disk, data / "spool" / s, self._epoch) for s in STREAMS}
         self._samples = SampleKeeper(disk, data, identity.device, self._spools[STREAM_SAMPLES])
         self._samples.refresh()
+        self._privacy = privacy.Keeper(disk, data, (options or Options()).privacy)
         installs = Installs(disk, data / "duties.json", blobs)
         children = Children(
             blobs.folder,
@@ -215,7 +217,7 @@ class Agent:
             case Listening() if found is not None:
                 self._listening(process)
             case WindowClosed():
-                self._window(STREAM_WINDOWS, window_message(self._identity.device, message))
+                self._window(STREAM_WINDOWS, window_message(self._identity.device, self._privacy.passed(message)))
             case ExperimentClosed():
                 self._window(STREAM_EXPERIMENT, experiment_message(self._identity.device, message))
             case SampleTaken():
@@ -408,6 +410,7 @@ class Agent:
             spool_dropped=sum(spool.dropped for spool in self._spools.values()),
             windows_lost=self._lost,
             refused_messages=self._refused + self._connection.dropped,
+            **self._privacy.facts(),
         )
 
     # Publishing

@@ -23,6 +23,7 @@ from edgewise_agent.serving.options import of_owner
 from edgewise_agent.store.blobs import BlobStore
 from edgewise_agent.store.disk import Disk, read
 from edgewise_agent.store.installs import Installs
+from edgewise_agent.windows import privacy
 from edgewise_agent.windows.consent import Grant, load_grants, save_grants
 
 TOKEN_VARIABLE = "EDGEWISE_JOIN_TOKEN"
@@ -140,6 +141,7 @@ def _status(arguments: argparse.Namespace) -> None:
         "models": msgspec.to_builtins(duties.models),
         "failures": msgspec.to_builtins(duties.failures),
         "consent": msgspec.to_builtins(load_grants(arguments.data)),
+        "privacy": privacy.load(arguments.data).report(),
     }
     if arguments.json:
         print(json.dumps(status, indent=2))
@@ -152,6 +154,12 @@ def _status(arguments: argparse.Namespace) -> None:
     for model, failures in duties.failures.items():
         for failure in failures:
             print(f"  {model}: bundle {failure.bundle[:12]} failed: {failure.code}: {failure.reason}")
+    for model, spent in status["privacy"].items():
+        limit = "no limit" if spent["limit"] is None else f"limit {spent['limit']:g}"
+        print(
+            f"  {model}: privacy spent: epsilon {spent['epsilon']:g} at delta {spent['delta']:g} over "
+            f"{spent['windows']} windows ({limit}, {spent['withheld']} withheld)"
+        )
 
 
 def _locked(data: Path) -> bool:

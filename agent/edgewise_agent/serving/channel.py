@@ -100,7 +100,7 @@ class Heartbeat(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 class WindowClosed(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """Child -> supervisor: a window's content; the supervisor gives it its identity."""
+    """Child -> supervisor: a window's content; the supervisor gives it its identity. ``rho``: what its noise cost."""
 
     model: str
     version: int
@@ -110,6 +110,7 @@ class WindowClosed(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     duration: float
     counters: Counters
     sketches: dict[str, bytes]
+    rho: float = 0.0
     quality: dict[Problem, dict[str, int]] = {}
 
 

@@ -163,6 +163,7 @@ class Child:
             window_s=wish.window_s,
             now=time.monotonic(),
             clock=time.time(),
+            privacy=self._options.privacy,
         )
         quality = decided(self._options.quality, wish.quality)
         return ServedModel(model, collector, busy, wish.sampling, quality, feedback, role)

@@ -11,6 +11,21 @@ from edgewise.errors import EdgewiseError
 from edgewise.wire.quality import Quality
 
 
+class Privacy(msgspec.Struct, frozen=True, kw_only=True):
+    """Differential privacy of what windows say of inputs and answers (``edgewise.sketch.privacy``)."""
+
+    epsilon: Annotated[float, msgspec.Meta(gt=0, le=100)] | None = None
+    """Of one window, at ``delta``; None: no noise."""
+    delta: Annotated[float, msgspec.Meta(gt=0, lt=0.1)] = 1e-6
+    limit: Annotated[float, msgspec.Meta(gt=0)] | None = None
+    """The epsilon of all windows of a model together after which they hold no sketches; None: they always do."""
+
+    @property
+    def on(self) -> bool:
+        """Is there noise?"""
+        return self.epsilon is not None
+
+
 class Options(msgspec.Struct, frozen=True, kw_only=True):
     """Of a serve child. ``concurrency``, ``queue``, ``batch`` and ``batch_wait_s`` are of each of its models."""
 
@@ -33,6 +48,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds that the first request of a batch waits for others."""
     quality: Quality = Quality()
     """The owner's word, which goes before the desired state's."""
+    privacy: Privacy = Privacy()
+    """The owner's word alone."""
     escalate_to: Annotated[list[str], msgspec.Meta(max_length=16)] = []
     """Hosts (``server.example`` or ``server.example:8443``) that inputs may be sent to, by a desired state that wants
     low confidence escalated; none: none leaves the device."""
@@ -59,8 +76,8 @@ class BadOption(EdgewiseError):
 
 
 def of_owner(environment: Mapping[str, str]) -> Options:
-    """The owner's options: ``EDGEWISE_AGENT_SERVE_QUEUE``, ``EDGEWISE_AGENT_QUALITY_MISSING`` and so on for each
-    field; lists have commas. Raises BadOption.
+    """The owner's options: ``EDGEWISE_AGENT_SERVE_QUEUE``, ``EDGEWISE_AGENT_QUALITY_MISSING``,
+    ``EDGEWISE_AGENT_PRIVACY_EPSILON`` and so on for each field; lists have commas. Raises BadOption.
     """
 
     def chosen(kind: type[msgspec.Struct], group: str) -> dict[str, Any]:
@@ -74,7 +91,11 @@ def of_owner(environment: Mapping[str, str]) -> Options:
         }
 
     try:
-        fields = {**chosen(Options, "SERVE"), "quality": chosen(Quality, "QUALITY")}
+        fields = {
+            **chosen(Options, "SERVE"),
+            "quality": chosen(Quality, "QUALITY"),
+            "privacy": chosen(Privacy, "PRIVACY"),
+        }
         return msgspec.convert(fields, Options, strict=False)
     except msgspec.ValidationError as error:
-        raise BadOption(f"{PREFIX}SERVE_... and {PREFIX}QUALITY_...: {error}") from error
+        raise BadOption(f"{PREFIX}SERVE_..., {PREFIX}QUALITY_... and {PREFIX}PRIVACY_...: {error}") from error

@@ -8,6 +8,7 @@ one batch, which is several times cheaper than one by one and gives the same num
 
 from __future__ import annotations
 
+import random
 import threading
 from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
@@ -15,15 +16,19 @@ from typing import Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from edgewise.privacy import rho_of
 from edgewise.sketch import SketchSpec, WindowSketches
+from edgewise.sketch.privacy import add_noise
 from edgewise.wire.windows import Counters
 from edgewise_agent.serving.channel import WindowClosed
+from edgewise_agent.serving.options import Privacy
 
 Array = npt.NDArray[np.generic]
 Floats = npt.NDArray[np.floating]
 Counter = Literal["errors", "refused", "nonfinite_inputs", "nonfinite_outputs", "repeated", "unknown"]
 
 
+_below = random.SystemRandom().randrange
 MAX_PENDING = 32
 MAX_PENDING_BYTES = 256 * 1024
 
@@ -58,11 +63,13 @@ class Collector:
         window_s: float,
         now: float,
         clock: float,
+        privacy: Privacy | None = None,
     ) -> None:
         self.window_s = window_s
         self._model, self._version, self._bundle = model, version, bundle
         self._spec, self._spec_digest, self._projection = spec, spec_digest, projection
         self._tabular = {one.input for one in spec.features} | {one.input for one in spec.categories}
+        self._rho = rho_of(privacy.epsilon, privacy.delta) if privacy is not None and privacy.epsilon else None
         self._lock = threading.Lock()
         self._begin(now, clock)
 
@@ -132,6 +139,7 @@ class Collector:
             if now - self._began < self.window_s and not last:
                 return None
             self._flush()
+            cost = 0.0 if self._rho is None else add_noise(self._sketches, self._rho, _below)
             closed = WindowClosed(
                 model=self._model,
                 version=self._version,
@@ -141,6 +149,7 @@ class Collector:
                 duration=now - self._began,
                 counters=Counters(**self._counts),
                 sketches=self._sketches.encode(),
+                rho=cost,
             )
             empty = not any(self._counts.values())
             self._begin(now, clock)

@@ -62,6 +62,11 @@ class Sketch:
         return self._parts[name]
 
     @property
+    def histograms(self) -> int:
+        """In how many places one item is counted."""
+        return 1
+
+    @property
     def n(self) -> int:
         """How many items were counted."""
         raise NotImplementedError

@@ -118,6 +118,11 @@ class EmbeddingSketch(Sketch):
         self.cells: Vector = self.part("cells")
 
     @property
+    def histograms(self) -> int:
+        """In how many places one item is counted."""
+        return bool(len(self.distances)) + bool(len(self.cells))
+
+    @property
     def n(self) -> int:
         """How many items are in ``total``."""
         return int(self.values[0])

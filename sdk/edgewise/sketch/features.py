@@ -51,6 +51,11 @@ class _Table(Sketch):
         self.counts: Vector = self.values.reshape(len(names), places)
 
     @property
+    def histograms(self) -> int:
+        """In how many places one item is counted."""
+        return len(self.names)
+
+    @property
     def n(self) -> int:
         """How many items were counted."""
         return int(self.counts.sum(axis=1).max(initial=0))

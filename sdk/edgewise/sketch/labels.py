@@ -24,6 +24,11 @@ class LabelSketch(Sketch):
         self.counts: Vector = self.part("counts").reshape(rows, classes)
 
     @property
+    def histograms(self) -> int:
+        """In how many places one item is counted."""
+        return 1 if self.confusion is not None else 2
+
+    @property
     def n(self) -> int:
         """How many labels of a class arrived."""
         return int(self.arrived.sum())

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
 import msgspec
 import numpy as np
 import pytest
@@ -189,3 +193,9 @@ def test_labels_are_counted_by_class_and_by_what_was_predicted(classes):
         assert sketch.confusion is None
     with pytest.raises(SketchError, match="expected a prediction for each"):
         sketch.update(np.array([0, 0]), np.array([0]))
+
+
+def test_the_vectors_for_other_implementations_hold():
+    root = Path(__file__).parents[3]
+    ran = subprocess.run([sys.executable, root / "scripts" / "vectors.py", "--check"], capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
