@@ -5,8 +5,11 @@ Rules that hold here:
 - an error leaves no temporary file behind, and the old content in place;
 - a full disk is a ``DiskError`` with code ``disk-full``; other failures have code ``disk-failed``.
 
-``Disk`` is passed to whatever stores, so that tests can cut the power at every single write.
+``Disk`` is passed to whatever stores, and speaks to the system through ``os`` alone, so that tests can record every
+write, fsync and rename, and cut the power between any two (``tests/agent/power``, ``docs/reliability.md``).
 """
+
+# ruff: noqa: PTH102, PTH105, PTH108
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ import errno
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from edgewise.errors import EdgewiseError
@@ -35,8 +38,12 @@ class Disk:
 
     def folder(self, path: Path) -> None:
         """Make a folder, readable by its owner alone, and its parents. Raises DiskError."""
+        missing = [folder for folder in (path, *path.parents) if not folder.is_dir()]
         with _errors(path):
-            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for folder in reversed(missing):
+                with suppress(FileExistsError):
+                    os.mkdir(folder, 0o700)
+                self._sync_folder(folder.parent)  # else what is durable inside may be in no folder
 
     def replace(self, path: Path, data: bytes) -> None:
         """Replace ``path`` atomically and durably; the file is readable by its owner alone. Raises DiskError."""
@@ -46,7 +53,7 @@ class Disk:
                 self._write(temporary, data)
                 self._rename(temporary, path)
             except OSError:
-                temporary.unlink(missing_ok=True)
+                self._unlink(temporary)
                 raise
             self._sync_folder(path.parent)
 
@@ -90,10 +97,13 @@ class Disk:
 
     def _write(self, path: Path, data: bytes) -> None:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+        try:
+            rest = memoryview(data)
+            while rest:
+                rest = rest[os.write(descriptor, rest) :]
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
     def _write_at(self, path: Path, offset: int, data: bytes) -> None:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
@@ -106,10 +116,11 @@ class Disk:
             os.close(descriptor)
 
     def _rename(self, source: Path, target: Path) -> None:
-        source.replace(target)
+        os.replace(source, target)
 
     def _unlink(self, path: Path) -> None:
-        path.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):
+            os.unlink(path)
 
     def _sync_folder(self, folder: Path) -> None:
         descriptor = os.open(folder, os.O_RDONLY)
