@@ -105,6 +105,7 @@ class WindowClosed(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     model: str
     version: int
     bundle: str
+    duty: Role = "active"
     spec: str
     start: float
     duration: float

@@ -234,9 +234,10 @@ class Child:
 
     def _report(self, name: str, *, last: bool = False) -> None:
         served, running, now, clock = self._models[name], self._experiments.get(name), time.monotonic(), time.time()
-        window = served.collector.poll(now, clock, last=last)
-        if window is not None:
-            self._say(msgspec.structs.replace(window, quality=served.checker.take()))
+        for one in (served, *(other for (model, _), other in list(self._others.items()) if model == name)):
+            window = one.collector.poll(now, clock, last=last)
+            if window is not None:
+                self._say(msgspec.structs.replace(window, duty=one.role, quality=one.checker.take()))
         current = None if running is None else running[1].which
         for closed in served.feedback.poll(current, now, clock, served.collector.window_s, last=last):
             self._say(closed)

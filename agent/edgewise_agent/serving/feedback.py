@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from edgewise.wire.experiment import Arm, Sums
 from edgewise.wire.windows import Counters
 from edgewise_agent.serving.answers import Answers, key_of
 from edgewise_agent.serving.channel import ExperimentClosed, WindowClosed
@@ -164,11 +163,12 @@ class Feedback:
             return
         recorder = self.records.of(source.experiment, time.monotonic(), time.time())
         if not settled:
-            recorder.add(Sums(arms={"active": Arm(clicks=active), "candidate": Arm(clicks=candidate)}))
+            recorder.count("active", clicks=active)
+            recorder.count("candidate", clicks=candidate)
         elif (team := winner(active, candidate)) is None:
-            recorder.add(Sums(ties=1))
+            recorder.count("ties", ties=1)
         else:
-            recorder.arm(team, Arm(wins=1))
+            recorder.count(team, wins=1)
 
     # Windows
 

@@ -25,6 +25,7 @@ def window_message(device: str, closed: WindowClosed) -> Callable[[int, int], by
                 model=closed.model,
                 version=closed.version,
                 bundle=closed.bundle,
+                duty=closed.duty,
                 spec=closed.spec,
                 counters=closed.counters,
                 sketches=closed.sketches,

@@ -53,7 +53,7 @@ class Window(Span, frozen=True, kw_only=True):
     model: Name
     version: Count
     bundle: Digest
-    duty: Literal["active"] = "active"
+    duty: Literal["active", "shadow", "candidate"] = "active"
     spec: Digest
     """Digest of the sketch spec: windows of another spec are refused."""
     counters: Counters

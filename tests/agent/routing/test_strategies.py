@@ -102,6 +102,8 @@ def test_an_ab_test_shares_by_key_and_reports_each_arm(agent: AgentProcess, hub:
         assert arm.requests >= expected[role]
         assert sum(arm.confusion.values()) == sum(arm.confident.values()) == arm.labelled
         assert sum(arm.latency.values()) == arm.requests and arm.errors == 0
+    told = [window for window in list(hub.windows) if window.duty == "candidate"]
+    assert told and all(window.version == 2 and window.bundle == second.digest for window in told)
     assert {e.kind for e in hub.experiments.values()} == {"ab"}
     assert all(e.versions == {"active": 1, "candidate": 2} for e in hub.experiments.values())
     wait_for(lambda: not list((agent.data / "spool" / "experiment").glob("*.msg")), "trimmed by the ack")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from edgewise.errors import EdgewiseError
 from edgewise.sketch.histogram import confidence
-from edgewise.wire.experiment import Escalate, Escalated, Sums
+from edgewise.wire.experiment import Escalate
 from edgewise_agent.runtimes import Arrays
 from edgewise_agent.serving.inference import Answer, Request
 from edgewise_agent.serving.routing.arms import Arms
@@ -59,13 +59,11 @@ class Escalation:
             reply = self._ask(request.inputs, names)
             outputs = _fitting(reply, answer.outputs, names)
         except Unanswered as error:
-            counted = Escalated(asked=int(error.asked), fallbacks=1, bytes=error.bytes)
-            self._arms.recorder.add(Sums(escalated=counted))
+            self._arms.recorder.count("escalated", asked=int(error.asked), fallbacks=1, bytes=error.bytes)
             answer.parameters["escalated"] = False
             return answer
         changed = bool((outputs[manifest.scores].argmax(axis=1) != scores.argmax(axis=1)).any())
-        counted = Escalated(asked=1, answered=1, changed=int(changed), bytes=reply.bytes)
-        self._arms.recorder.add(Sums(escalated=counted))
+        self._arms.recorder.count("escalated", asked=1, answered=1, changed=int(changed), bytes=reply.bytes)
         answer.outputs.update(outputs)
         answer.parameters["escalated"] = True
         return answer

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import math
 import threading
+from collections import Counter
+from typing import Any, Literal, cast
 
 import msgspec
 
 from edgewise.sketch.histogram import LatencySketch
 from edgewise.wire.control import Role
-from edgewise.wire.experiment import CALIBRATION_BINS, CLASSES, Arm, Compared, Policy, Sums, merge
+from edgewise.wire.experiment import CALIBRATION_BINS, CLASSES, Arm, Compared, Escalated, Policy, Sums
 from edgewise_agent.serving.channel import ExperimentClosed
 from edgewise_agent.serving.routing.compare import Comparison, distance_bin
 
@@ -32,48 +34,50 @@ def experiment(policy: Policy, versions: dict[str, int]) -> Experiment:
     return Experiment(name=policy.experiment, kind=str(type(policy).__struct_config__.tag), versions=versions)
 
 
+Group = Role | Literal["compared", "escalated", "ties"]
+"""What is counted together: an arm, or a part of ``Sums``."""
+
+
 class Recorder:
     """The sums of one experiment's current window. ``now`` is monotonic seconds, ``clock`` Unix seconds."""
 
     def __init__(self, now: float, clock: float) -> None:
         self._lock = threading.Lock()
-        self._sums, self._began, self._start = Sums(), now, clock
+        self._began, self._start = now, clock
+        self._clear()
+
+    def _clear(self) -> None:
+        self._counts: Counter[tuple[Group, str]] = Counter()
+        self._bins: Counter[tuple[Group, str, int]] = Counter()
 
     def answered(self, role: Role, latency_s: float) -> None:
         """An install ran one request."""
-        self.arm(role, Arm(requests=1, latency={latency_bin(latency_s): 1}))
+        self.count(role, "latency", latency_bin(latency_s), requests=1)
 
     def failed(self, role: Role) -> None:
         """An install was given a request and had no answer to it."""
-        self.arm(role, Arm(requests=1, errors=1))
+        self.count(role, requests=1, errors=1)
 
     def compared(self, comparison: Comparison) -> None:
         """A shadow's answer was held against the one that went out."""
-        distance = {distance_bin(comparison.relative): 1}
-        self.add(Sums(compared=Compared(compared=comparison.items, agreed=comparison.agreed, distance=distance)))
-
-    def dropped(self) -> None:
-        """A shadow had too much to do."""
-        self.add(Sums(compared=Compared(dropped=1)))
+        bin = distance_bin(comparison.relative)
+        self.count("compared", "distance", bin, compared=comparison.items, agreed=comparison.agreed)
 
     def labelled(self, role: Role, prediction: int, confidence: float, label: int) -> None:
         """A label came for an item that this install answered."""
-        cell = min(label, CLASSES - 1) * CLASSES + min(prediction, CLASSES - 1)
         bin = min(int(confidence * CALIBRATION_BINS), CALIBRATION_BINS - 1)
-        right = int(prediction == label)
-        self.arm(
-            role,
-            Arm(labelled=1, correct=right, confusion={cell: 1}, confident={bin: 1}, right={bin: 1} if right else {}),
-        )
+        self.count(role, "confident", bin, labelled=1)
+        if prediction == label:
+            self.count(role, "right", bin, correct=1)
+        self.count(role, "confusion", min(label, CLASSES - 1) * CLASSES + min(prediction, CLASSES - 1))
 
-    def arm(self, role: Role, arm: Arm) -> None:
-        """Something that happened to one install."""
-        self.add(Sums(arms={role: arm}))
-
-    def add(self, sums: Sums) -> None:
-        """Something that happened."""
+    def count(self, group: Group, histogram: str = "", bin: int = 0, **counts: int) -> None:
+        """Something that happened: counts by field of the group, and one more in a bin of a histogram of it."""
         with self._lock:
-            self._sums = merge(self._sums, sums)
+            for name, number in counts.items():
+                self._counts[group, name] += number
+            if histogram:
+                self._bins[group, histogram, bin] += 1
 
     def due(self, now: float, window_s: float) -> bool:
         """Is the window over?"""
@@ -82,9 +86,21 @@ class Recorder:
     def poll(self, now: float, clock: float) -> tuple[float, float, Sums] | None:
         """(start, duration, sums) of the window, unless it is empty; the next one begins."""
         with self._lock:
-            closed = self._start, now - self._began, self._sums
-            self._sums, self._began, self._start = Sums(), now, clock
-        return closed if closed[2] != Sums() else None
+            start, duration, sums = self._start, now - self._began, self._sums()
+            self._began, self._start = now, clock
+            self._clear()
+        return (start, duration, sums) if sums != Sums() else None
+
+    def _sums(self) -> Sums:
+        fields: dict[Group, dict[str, Any]] = {}
+        for (group, name), number in self._counts.items():
+            fields.setdefault(group, {})[name] = number
+        for (group, name, bin), number in sorted(self._bins.items()):
+            fields.setdefault(group, {}).setdefault(name, {})[bin] = number
+        compared, escalated = fields.pop("compared", {}), fields.pop("escalated", {})
+        ties = fields.pop("ties", {}).get("ties", 0)
+        arms = {cast("Role", role): Arm(**fields[role]) for role in sorted(fields)}
+        return Sums(arms=arms, compared=Compared(**compared), escalated=Escalated(**escalated), ties=ties)
 
 
 class Records:

@@ -22,7 +22,7 @@ class Shadowing:
         answer = self._arms.run("active", request)
         answer.parameters["arm"] = "active"
         if mirrored(self.policy, request=request.id) and not self._mirror.offer(lambda: self._see(request, answer)):
-            self._arms.recorder.dropped()
+            self._arms.recorder.count("compared", dropped=1)
         return answer
 
     def close(self) -> None:
