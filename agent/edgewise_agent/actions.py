@@ -353,6 +353,7 @@ class Actions:
             return
         self.collect_due = False
         wishes = self.desired.models.values() if self.desired else []
+        self.children.forget({*self.installs.duties.models, *(self.desired.models if self.desired else {})})
         self.installs.collect({duty.bundle for wish in wishes for duty in wish.duties.values()})
 
     # What the serve children say

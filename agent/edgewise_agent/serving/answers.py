@@ -18,12 +18,14 @@ import os
 import struct
 import threading
 import zlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from hashlib import blake2b
 from pathlib import Path
 
 log = logging.getLogger(__name__)
 
+SUFFIXES = (".answers", ".drafts", ".json", ".budget")
+"""Of the files of one model in the folder: answers, drafts of rankings, who answered, what was spent on a server."""
 WAYS = 8
 KEY, SUM = 16, 4
 _HEAD = struct.Struct("<8sII16x")
@@ -98,6 +100,13 @@ class Answers:
 def key_of(name: str) -> bytes:
     """What a name is kept by."""
     return blake2b(name.encode(), digest_size=KEY).digest()
+
+
+def forget(folder: Path, kept: Collection[str]) -> None:
+    """Remove what is remembered of models that are not ``kept``. Raises OSError."""
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if path.suffix in SUFFIXES and path.stem not in kept:
+            path.unlink(missing_ok=True)
 
 
 def _open(path: Path | None, head: bytes, size: int) -> mmap.mmap:

@@ -10,18 +10,22 @@ Rules that hold here:
 
 from __future__ import annotations
 
+import logging
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from edgewise_agent.reconcile import Child
 from edgewise_agent.serving.allowance import Allowance, has_grown, is_too_much
+from edgewise_agent.serving.answers import forget
 from edgewise_agent.serving.channel import FromChild, Heartbeat, Listening, Load, Ready, Serve, ServeModel
 from edgewise_agent.serving.options import Options
 from edgewise_agent.serving.process import ServeProcess
 from edgewise_agent.trial import HANG_S
+
+log = logging.getLogger(__name__)
 
 DRAIN_S = 15.0
 START_S = 60.0
@@ -154,6 +158,14 @@ class Children:
             large = child.rss_least > 0 and is_too_much(child.rss, child.rss_least, child.allowed)
             if late or large or now - child.heard_at >= (HANG_S if child.started else START_S):
                 child.process.kill()
+
+    def forget(self, kept: Collection[str]) -> None:
+        """Remove the answers of models that are not ``kept``."""
+        if self._answers is not None:
+            try:
+                forget(self._answers, kept)
+            except OSError as error:  # it is tried again when something else has changed
+                log.warning("%s: %s", self._answers, error.strerror)
 
     def stop(self, now: float) -> None:
         """All leave."""

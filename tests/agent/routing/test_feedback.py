@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgewise.wire.experiment import Sums, merge
-from edgewise_agent.serving.answers import Answers
+from edgewise_agent.serving.answers import Answers, forget
 from edgewise_agent.serving.channel import ExperimentClosed, WindowClosed
 from edgewise_agent.serving.feedback import APART, Feedback, Inputs, Labelled
 from edgewise_agent.serving.routing.interleave import Draft
@@ -164,3 +164,17 @@ def test_inputs_are_bounded_by_bytes_and_given_once() -> None:
     assert inputs.take("r2") is None and inputs.take("r4") == (4.0, bytes(4)) and inputs.take("r4") is None
     inputs.forget()
     assert inputs.take("r3") is None
+
+
+def test_what_is_remembered_goes_with_its_model(tmp_path: Path) -> None:
+    for model in ("digits", "digits.v2"):
+        feedback = Feedback(model, tmp_path)
+        feedback.drafted(feedback.sources.add(source(1)), "a", DRAFT)
+    forget(tmp_path, {"digits.v2"})
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "digits.v2.answers",
+        "digits.v2.drafts",
+        "digits.v2.json",
+        "lock",
+    }
+    forget(tmp_path / "none", ())

@@ -28,7 +28,7 @@ from oip_builders import opened, served, serving
 
 from edgewise.wire.control import Desired
 from edgewise.wire.experiment import AB, CanaryRequests, Escalate, Interleave, Policy, Shadow
-from edgewise.wire.windows import Counters
+from edgewise.wire.windows import Counters, Window
 from edgewise_agent.serving.routing.choose import choose
 from edgewise_agent.serving.routing.interleave import ranking
 
@@ -102,8 +102,12 @@ def test_an_ab_test_shares_by_key_and_reports_each_arm(agent: AgentProcess, hub:
         assert arm.requests >= expected[role]
         assert sum(arm.confusion.values()) == sum(arm.confident.values()) == arm.labelled
         assert sum(arm.latency.values()) == arm.requests and arm.errors == 0
-    told = [window for window in list(hub.windows) if window.duty == "candidate"]
-    assert told and all(window.version == 2 and window.bundle == second.digest for window in told)
+
+    def told() -> list[Window]:
+        return [window for window in list(hub.windows) if window.duty == "candidate"]
+
+    wait_for(told, "what the candidate saw is a window of its own duty")
+    assert all(window.version == 2 and window.bundle == second.digest for window in told())
     assert {e.kind for e in hub.experiments.values()} == {"ab"}
     assert all(e.versions == {"active": 1, "candidate": 2} for e in hub.experiments.values())
     wait_for(lambda: not list((agent.data / "spool" / "experiment").glob("*.msg")), "trimmed by the ack")
