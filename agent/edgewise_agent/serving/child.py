@@ -23,9 +23,6 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from edgewise.wire.control import Role
-from edgewise.wire.experiment import Escalate
-from edgewise.wire.quality import decided
 from edgewise_agent.facts import rss
 from edgewise_agent.serving.channel import (
     Channel,
@@ -35,25 +32,17 @@ from edgewise_agent.serving.channel import (
     Heartbeat,
     Listening,
     Load,
-    LoadFailed,
     Ready,
     Serve,
-    ServeModel,
     ToChild,
 )
-from edgewise_agent.serving.feedback import Feedback
-from edgewise_agent.serving.inference import Busy, ServedModel
-from edgewise_agent.serving.model import Model, ModelFailure, batching, open_model
 from edgewise_agent.serving.oip.api import Api
 from edgewise_agent.serving.options import Options
-from edgewise_agent.serving.routing.arms import Arms, arms_of
-from edgewise_agent.serving.routing.choose import needed
-from edgewise_agent.serving.routing.escalation import Ask
-from edgewise_agent.serving.routing.router import CannotShare, Strategy, check_same, strategy
 from edgewise_agent.serving.server import Server
-from edgewise_agent.windows.collector import Collector
 
 if TYPE_CHECKING:
+    from edgewise_agent.serving.inference import ServedModel
+    from edgewise_agent.serving.models import Models
     from edgewise_agent.serving.oip.grpc_server import GrpcServer
 
 log = logging.getLogger(__name__)
@@ -72,11 +61,7 @@ class Child:
 
     def __init__(self, channel: Channel, listeners: Sequence[socket.socket]) -> None:
         self._channel, self._listeners, self._options = channel, listeners, Options()
-        self._loaded = Load(blobs="", models=[])
-        self._busy = Busy()
-        self._models: dict[str, ServedModel] = {}
-        self._others: dict[tuple[str, str], ServedModel] = {}
-        self._experiments: dict[str, tuple[Strategy, Arms]] = {}
+        self._models: Models | None = None
         self._server: Server | None = None
         self._grpc: GrpcServer | None = None
         self._outbox: queue.Queue[FromChild | None] = queue.Queue(_OUTBOX)
@@ -96,8 +81,8 @@ class Child:
                     self._load(load)
                 case Serve():
                     self._serve()
-                case Configure(models=models):
-                    self._configure(models)
+                case Configure(models=models) if self._models is not None:
+                    self._models.configure(models)
                 case Drain():
                     break
         if self._server is not None:
@@ -106,141 +91,50 @@ class Child:
             self._grpc.drain(DRAIN_S)
         self._ended.set()
         ticker.join()
-        for name in self._models:
-            self._report(name, last=True)
+        if self._models is not None:
+            self._models.report(last=True)
         self._outbox.put(None)
         writer.join()
 
     def _load(self, load: Load) -> None:
-        """Open the models, one after another."""
-        self._loaded, self._options = load, load.options
-        runtimes: set[str] = set()
-        for wish in load.models:
-            try:
-                with self._busy:
-                    model = self._open(wish.bundle)
-            except ModelFailure as error:
-                self._say(LoadFailed(model=wish.model, bundle=wish.bundle, code=error.code, reason=str(error)[:1000]))
-                continue
-            runtimes.add(model.runtime.version)
-            feedback = Feedback(wish.model, None if load.answers is None else Path(load.answers))
-            self._models[wish.model] = self._serving(model, wish, self._busy, feedback)
-            self._load_others(wish)
-            self._route(wish)
-        self._say(Ready(runtimes=sorted(runtimes), rss=rss()))
+        self._options = load.options
+        runtimes: list[str] = []
+        if load.models:
+            from edgewise_agent.serving.models import Models  # here: a child without a model stays small
 
-    def _open(self, bundle: str) -> Model:
-        return batching(open_model(bundle, Path(self._loaded.blobs), self._loaded.threads), self._options)
-
-    def _load_others(self, wish: ServeModel) -> None:
-        """Open what runs beside a model. One that fails is told of, and costs the model nothing."""
-        active = self._models[wish.model]
-        for role, bundle in wish.others.items():
-            try:
-                with self._busy:
-                    model = self._open(bundle)
-                check_same(active.model.manifest, model.manifest)
-            except (ModelFailure, CannotShare) as error:
-                failed = LoadFailed(
-                    model=wish.model, bundle=bundle, code=error.code, reason=str(error)[:1000], role=role
-                )
-                self._say(failed)
-                continue
-            # a shadow that hangs must not silence the heartbeat
-            busy = Busy() if role == "shadow" else self._busy
-            self._others[wish.model, role] = self._serving(model, wish, busy, active.feedback, role)
-
-    def _serving(
-        self, model: Model, wish: ServeModel, busy: Busy, feedback: Feedback, role: Role = "active"
-    ) -> ServedModel:
-        collector = Collector(
-            model=model.manifest.model,
-            version=model.manifest.version,
-            bundle=model.bundle,
-            spec=model.spec,
-            spec_digest=model.spec_digest,
-            projection=model.projection,
-            window_s=wish.window_s,
-            now=time.monotonic(),
-            clock=time.time(),
-            privacy=self._options.privacy,
-        )
-        quality = decided(self._options.quality, wish.quality)
-        return ServedModel(model, collector, busy, wish.sampling, quality, feedback, role)
-
-    def _route(self, wish: ServeModel) -> None:
-        """Share the requests as the policy says, where what it needs is here."""
-        served, policy, role = self._models[wish.model], wish.policy, needed(wish.policy)
-        other = self._others.get((wish.model, role)) if role is not None else None
-        running = self._experiments.pop(wish.model, None)
-        if running is not None and running[0].policy == policy:
-            self._experiments[wish.model] = running
-            return
-        if running is not None:
-            served.route = None
-            running[0].close()
-            running[1].end()
-        if policy is not None and (role is None or other is not None):
-            arms = arms_of(policy, served, other, self._loaded.device)
-            arms.begin()
-            served.route = chosen = strategy(policy, arms, lambda escalate: self._ask(wish.model, escalate))
-            self._experiments[wish.model] = chosen, arms
-
-    def _ask(self, model: str, policy: Escalate) -> Ask:
-        """How a server is asked for a model."""
-        from edgewise_agent.serving.routing.budget import Budget  # here: http.client and ssl take memory
-        from edgewise_agent.serving.routing.remote import Server as Remote
-
-        answers = self._loaded.answers
-        budget = Budget(None if answers is None else Path(answers) / f"{model}.budget", policy.bytes_per_day)
-        return Remote(policy, self._options.escalate_to, budget, max(1, self._options.running - 1))
+            self._models = Models(load, self._say)
+            runtimes = self._models.open()
+        self._say(Ready(runtimes=runtimes, rss=rss()))
 
     def _serve(self) -> None:
-        running = self._options.running * max(1, len(self._models))
-        api = Api(self._models, self._options, self._say)
+        served = self._models.served if self._models is not None else {}
+        running = self._options.running * max(1, len(served))
+        api = Api(served, self._options, self._say)
         self._server = Server(api, self._listeners, self._options, running)
         self._server.start()
         if self._options.grpc_port is not None:
-            self._serve_grpc(self._options.grpc_port)
+            self._serve_grpc(served, self._options.grpc_port)
         self._say(Listening())
 
-    def _serve_grpc(self, port: int) -> None:
+    def _serve_grpc(self, served: dict[str, ServedModel], port: int) -> None:
         try:
             from edgewise_agent.serving.oip.grpc_server import GrpcServer  # here: it takes 20 MB
 
-            self._grpc = GrpcServer(self._models, self._options, port)
+            self._grpc = GrpcServer(served, self._options, port)
         except (ImportError, RuntimeError) as error:
             log.error("gRPC is not answered on port %d: %s (pip install 'edgewise-agent[grpc]')", port, error)
-
-    def _configure(self, models: list[ServeModel]) -> None:
-        for wish in models:
-            served = self._models.get(wish.model)
-            if served is not None and served.model.bundle == wish.bundle:
-                quality = decided(self._options.quality, wish.quality)
-                for one in (served, *(other for (model, _), other in self._others.items() if model == wish.model)):
-                    one.configure(wish.window_s, wish.sampling, quality)
-                self._route(wish)
 
     def _tick(self) -> None:
         """Thread: close windows that are over; say that we live."""
         next_beat = 0.0
         while not self._ended.wait(_TICK_S):
             now = time.monotonic()
-            for name in list(self._models):
-                self._report(name)
-            if now >= next_beat and self._busy.longest(now) < MAX_INFERENCE_S:
+            models = self._models
+            if models is not None:
+                models.report()
+            if now >= next_beat and (models is None or models.longest(now) < MAX_INFERENCE_S):
                 next_beat = now + HEARTBEAT_S
                 self._say(Heartbeat(rss=rss()))
-
-    def _report(self, name: str, *, last: bool = False) -> None:
-        served, running, now, clock = self._models[name], self._experiments.get(name), time.monotonic(), time.time()
-        for one in (served, *(other for (model, _), other in list(self._others.items()) if model == name)):
-            window = one.collector.poll(now, clock, last=last)
-            if window is not None:
-                self._say(msgspec.structs.replace(window, duty=one.role, quality=one.checker.take()))
-        current = None if running is None else running[1].which
-        for closed in served.feedback.poll(current, now, clock, served.collector.window_s, last=last):
-            self._say(closed)
 
     def _say(self, message: FromChild) -> None:
         """Queue a message for the supervisor; from any thread."""

@@ -17,25 +17,21 @@ Rules that hold here:
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 
 from edgewise.bundle import Manifest, Tensor
 from edgewise_agent import __version__
-from edgewise_agent.runtimes import Arrays
-from edgewise_agent.serving import inference
 from edgewise_agent.serving.channel import SampleTaken
 from edgewise_agent.serving.connections import Connection
 from edgewise_agent.serving.gate import Gate
 from edgewise_agent.serving.http import Answer, Head, HttpError, decompress, json_answer, refuse_strangers
-from edgewise_agent.serving.inference import InferenceFailed, ServedModel
-from edgewise_agent.serving.oip.messages import Request, read_request, write_answer
-from edgewise_agent.serving.oip.tensors import FLOATS, BadTensor
 from edgewise_agent.serving.options import Options
-from edgewise_agent.serving.quality import InputRefused
+
+if TYPE_CHECKING:
+    from edgewise_agent.serving.inference import ServedModel
 
 EXTENSIONS = ["binary_tensor_data", "model_repository"]
 MAX_SMALL_BODY = 64 * 1024
@@ -111,6 +107,8 @@ class Api:
         match rest:
             case ["infer"]:
                 _only("POST", head)
+                from edgewise_agent.serving.oip.infer import infer  # here: who serves no model needs no NumPy
+
                 return infer(served, head, decompress(head, body, self._options.max_body))
             case ["feedback"]:
                 _only("POST", head)
@@ -142,40 +140,6 @@ class Api:
         return Answer(204)
 
 
-def infer(served: ServedModel, head: Head, body: memoryview) -> Answer:
-    """One inference, from its body to its answer. Raises HttpError."""
-    manifest = served.model.manifest
-    try:
-        length = head.number(b"inference-header-content-length")
-        floats = all(tensor.datatype in FLOATS for tensor in manifest.inputs)
-        request = read_request(body, length, floats=floats)
-    except BadTensor as error:
-        served.collector.count("refused")
-        raise HttpError(400, str(error)) from error
-    name, answer, outputs = run(served, request)
-    return write_answer(manifest.model, answer.model_version, request, name, outputs, answer.parameters)
-
-
-def run(served: ServedModel, request: Request) -> tuple[str, inference.Answer, Arrays]:
-    """(id, answer, the outputs that are wanted of it) of a request. Raises HttpError."""
-    try:
-        wanted = _wanted(served.model.manifest, request.outputs)
-    except BadTensor as error:
-        served.collector.count("refused")
-        raise HttpError(400, str(error)) from error
-    name = request.id or os.urandom(16).hex()
-    try:
-        key = request.parameters.get("key")
-        answer = served.answer(
-            inference.Request(name, request.inputs, None if key is None else str(key), tuple(request.outputs))
-        )
-    except InputRefused as error:
-        raise HttpError(400, str(error)) from error
-    except InferenceFailed as error:
-        raise HttpError(500, str(error)) from error
-    return name, answer, {n: answer.outputs[n] for n in wanted}
-
-
 def server_metadata() -> dict[str, Any]:
     """Who serves, and what it can."""
     return {"name": "edgewise-agent", "version": __version__, "extensions": EXTENSIONS}
@@ -194,16 +158,6 @@ def metadata(manifest: Manifest) -> dict[str, Any]:
         "inputs": described(manifest.inputs),
         "outputs": described(manifest.outputs),
     }
-
-
-def _wanted(manifest: Manifest, wished: dict[str, bool]) -> list[str]:
-    names = [tensor.name for tensor in manifest.outputs]
-    if not wished:
-        return [name for name in names if name != manifest.embedding]
-    unknown = [name for name in wished if name not in names]
-    if unknown:
-        raise BadTensor(f"outputs: expected some of {names}, got {unknown[0][:64]!r}")
-    return list(wished)
 
 
 def index(manifest: Manifest) -> dict[str, str]:

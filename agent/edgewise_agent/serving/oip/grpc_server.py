@@ -21,8 +21,9 @@ import msgspec
 from edgewise_agent.runtimes import Arrays
 from edgewise_agent.serving.http import HttpError
 from edgewise_agent.serving.inference import ServedModel
-from edgewise_agent.serving.oip.api import index, metadata, run, server_metadata
+from edgewise_agent.serving.oip.api import index, metadata, server_metadata
 from edgewise_agent.serving.oip.grpc_messages import SERVICE, message
+from edgewise_agent.serving.oip.infer import run
 from edgewise_agent.serving.oip.messages import UNSUPPORTED, BadRequest, Request, RequestId
 from edgewise_agent.serving.oip.tensors import (
     DATATYPES,
