@@ -39,7 +39,7 @@ from edgewise_hub.fleet import desired, devices
 from edgewise_hub.hub import Hub
 from edgewise_hub.jobs.local import LocalExecutor
 from edgewise_hub.learning import runs, samples, triggers
-from edgewise_hub.monitoring import ingest, monitor, retention, streams
+from edgewise_hub.monitoring import ingest, monitor, retention, streams, webhooks
 from edgewise_hub.mqtt import retained
 from edgewise_hub.mqtt.blocks import BlockSender
 from edgewise_hub.mqtt.connection import BrokerAddress, Connection
@@ -95,6 +95,11 @@ def serve(settings: Settings, ready: Callable[[Ready], None]) -> None:
         stack.callback(hub.database.close)
         migrations.upgrade(hub.database)
         token = _operator_token(hub)
+        if settings.webhook_url:
+            webhook = webhooks.parse(settings.webhook_url, settings.webhook_secret, loopback=settings.webhook_loopback)
+            sender = webhooks.Sender(hub, webhook)
+            sender.start()
+            stack.callback(sender.stop)
         ticker = Ticker(hub, TICKS)
         start_messaging(stack, hub, ticker)
         executor = LocalExecutor(hub)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
@@ -25,7 +25,9 @@ class Settings:
     """``data``: the hub's folder (database, blobs, keys, broker). ``broker_url`` None spawns mosquitto.
     ``window_s`` and ``trial_s`` go to the devices in their desired state; ``tick_s``: how often rollouts are judged.
     ``cast_from``: so many devices that ask for one blob at a time make a cast of it. ``download_bytes_s`` and
-    ``quiet_hours`` (each ``HH:MM-HH:MM``, the device's local time) limit every device's downloads."""
+    ``quiet_hours`` (each ``HH:MM-HH:MM``, the device's local time) limit every device's downloads. ``webhook_url``:
+    where alerts are posted, signed with ``webhook_secret``; https, or http on this machine where
+    ``webhook_loopback``."""
 
     data: Path
     host: str = "127.0.0.1"
@@ -42,6 +44,9 @@ class Settings:
     cast_from: int = 4
     download_bytes_s: int | None = None
     quiet_hours: tuple[str, ...] = ()
+    webhook_url: str = field(default="", repr=False)
+    webhook_secret: str = field(default="", repr=False)
+    webhook_loopback: bool = False
 
     def __post_init__(self) -> None:
         if not _is_loopback(self.host):
@@ -74,6 +79,9 @@ class Settings:
             "EDGEWISE_CAST_FROM": ("cast_from", int),
             "EDGEWISE_DOWNLOAD_BYTES_S": ("download_bytes_s", int),
             "EDGEWISE_QUIET_HOURS": ("quiet_hours", _spans),
+            "EDGEWISE_WEBHOOK_URL": ("webhook_url", str),
+            "EDGEWISE_WEBHOOK_SECRET": ("webhook_secret", str),
+            "EDGEWISE_WEBHOOK_LOOPBACK": ("webhook_loopback", _yes),
         }
         for name, (key, read) in readers.items():
             if environ.get(name):
@@ -85,6 +93,13 @@ class Settings:
                     ) from error
         values.update({key: value for key, value in given.items() if value is not None})
         return cls(**values)  # type: ignore[arg-type]
+
+
+def _yes(text: str) -> bool:
+    """1 or 0."""
+    if text not in ("0", "1"):
+        raise ValueError(text)
+    return text == "1"
 
 
 def _spans(text: str) -> tuple[str, ...]:

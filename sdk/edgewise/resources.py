@@ -472,7 +472,7 @@ class ExperimentDetail(Experiment, frozen=True, kw_only=True):
 class PanelReading(Resource, frozen=True, kw_only=True):
     """One test of the panel over one span."""
 
-    test: Literal["embedding", "mmd", "classes", "confidence", "embedding-vs-rest", "classes-vs-rest"]
+    test: Literal["embedding", "mmd", "classes", "confidence", "columns", "embedding-vs-rest", "classes-vs-rest"]
     statistic: float
     threshold: float
     p_value: float
@@ -480,9 +480,89 @@ class PanelReading(Resource, frozen=True, kw_only=True):
     alarm: bool
 
 
+class Watch(Resource, frozen=True, kw_only=True):
+    """A group over time: ``horizon`` spans, of about ``n`` inferences, gave the score; it alarms at ``limit``."""
+
+    score: float
+    limit: float
+    horizon: int
+    n: float
+    alarm: bool
+
+
+class DeviceWatch(Resource, frozen=True, kw_only=True):
+    """A device of a group over time. ``named``: among those that differ, at a false discovery rate of 0.1."""
+
+    device: str
+    score: float
+    limit: float
+    horizon: int
+    n: float
+    named: bool
+
+
+class BrokenInputs(Resource, frozen=True, kw_only=True):
+    """``count`` of ``n`` inputs have something against them."""
+
+    problem: Literal["refused", "nonfinite_inputs", "out_of_bounds", "nonfinite_outputs", "errors"]
+    count: int
+    n: int
+    words: str
+
+
+class ChangedClass(Resource, frozen=True, kw_only=True):
+    """A predicted class that comes more or less often: shares, and the standard errors between them."""
+
+    index: int
+    residual: float
+    share: float
+    reference: float
+
+
+class Cluster(Resource, frozen=True, kw_only=True):
+    """A cluster of the embedding space, by the reference's classes that live there: [class, share]."""
+
+    index: int
+    residual: float
+    share: float
+    reference: float
+    classes: list[tuple[int, float]]
+
+
+class Column(Resource, frozen=True, kw_only=True):
+    """A column of a table; ``named`` at a false discovery rate of 0.05, ``size``: Cramer's V."""
+
+    name: str
+    p_value: float
+    named: bool
+    size: float
+    place: int
+    share: float
+    reference: float
+
+
+class Prior(Resource, frozen=True, kw_only=True):
+    """How often a class comes, estimated from predictions, with a 95% interval."""
+
+    index: int
+    now: float
+    low: float
+    high: float
+    reference: float
+
+
+class Since(Resource, frozen=True, kw_only=True):
+    """When a change began (Unix seconds), at the earliest and at the latest."""
+
+    at: float
+    earliest: float
+    latest: float
+
+
 class Judgement(Resource, frozen=True, kw_only=True):
-    """One group over one span. ``alpha``: the false-alarm rate; ``effect``: how large, in units of the reference's
-    spread; accuracies are shares, with a 95% interval where estimated."""
+    """One group over one span. ``alpha``: the false-alarm rate; ``false_alert_rate``: the chance of a false alert;
+    ``effect``: how large, in units of the reference's spread, with a 95% interval; accuracies are shares, with a 95%
+    interval where estimated. ``evidence``: so far, of drift; ``concept_evidence``: of labelled errors."""
 
     model: str
     group: str
@@ -490,11 +570,15 @@ class Judgement(Resource, frozen=True, kw_only=True):
     span_start: float
     span_end: float
     n: int
-    verdict: Literal["wait", "quiet", "label-shift", "drift", "harmful"]
+    verdict: Literal["wait", "quiet", "label-shift", "drift", "harmful", "data-quality"]
+    kinds: list[Literal["covariate", "prediction", "label", "concept"]] = []
     words: str
     p_value: float
     alpha: float
     effect: float
+    effect_low: float = 0.0
+    effect_high: float = 0.0
+    false_alert_rate: float | None = None
     tests: list[PanelReading]
     estimated_accuracy: float | None
     estimated_low: float | None
@@ -504,15 +588,41 @@ class Judgement(Resource, frozen=True, kw_only=True):
     labelled_accuracy: float | None
     windows: int
     versions: list[int]
+    evidence: float = 0.0
+    concept_evidence: float = 0.0
+    concept_limit: float | None = None
+    stands_out: bool = False
+    one_device: str | None = None
+    watch: Watch | None = None
+    devices: list[DeviceWatch] = []
+    quality: list[BrokenInputs] = []
+    changed: list[ChangedClass] = []
+    clusters: list[Cluster] = []
+    columns: list[Column] = []
+    label_drift_p: float | None = None
+    prior: list[Prior] = []
+    since: Since | None = None
+
+
+class DeviceHistory(Resource, frozen=True, kw_only=True):
+    """A device's score over a group's judgements, oldest first, and where it would alarm."""
+
+    device: str
+    at: list[float]
+    score: list[float]
+    limit: float
+    named: bool
 
 
 class DriftGroup(Resource, frozen=True, kw_only=True):
-    """A group's newest judgement and its history, oldest first."""
+    """A group's newest judgement and its history, oldest first; only the newest tells of devices and of what changed.
+    ``devices``: the history of those with most evidence now."""
 
     model: str
     group: str
     current: Judgement | None
     history: list[Judgement]
+    devices: list[DeviceHistory] = []
 
 
 class Alert(Resource, frozen=True, kw_only=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 from fastapi import APIRouter, Query
@@ -10,12 +11,16 @@ from sqlalchemy.orm import Session
 
 from edgewise_hub.api.auth import HubDep
 from edgewise_hub.api.pages import Cursor, Limit, page
-from edgewise_hub.api.schemas import AlertOut, DriftGroup, JudgementOut, Page
+from edgewise_hub.api.schemas import AlertOut, DeviceHistoryOut, DriftGroup, JudgementOut, Page
 from edgewise_hub.fleet.tables import Membership
 from edgewise_hub.monitoring.tables import Alert, Judgement
 from edgewise_hub.registry.tables import Model
 
 router = APIRouter()
+
+DEVICES = 12
+"""Devices of a group whose history is shown."""
+LONG = frozenset({"devices", "columns", "clusters", "changed", "prior"})
 
 
 @router.get("/drift")
@@ -57,19 +62,44 @@ def _drift(session: Session, tenant: str, model: str, group: str, history: int) 
         .order_by(Judgement.span_end.desc())
         .limit(max(history, 1))
     ).all()
-    judgements = [judgement_out(row) for row in reversed(rows)]
+    judgements = [judgement_out(row, brief=row is not rows[0]) for row in reversed(rows)]
     return DriftGroup(
         model=model,
         group=group,
         current=judgements[-1] if judgements else None,
         history=judgements if history else [],
+        devices=_devices(rows) if history else [],
     )
 
 
-def judgement_out(row: Judgement) -> JudgementOut:
-    """A judgement as the API shows it: the row's columns over its details."""
+def _devices(newest_first: Sequence[Judgement]) -> list[DeviceHistoryOut]:
+    """The devices with most evidence in the newest judgement, back to where the history begins."""
+    found = []
+    for now in (newest_first[0].details.get("devices", []) if newest_first else [])[:DEVICES]:
+        points = [
+            (row.at, each["score"])
+            for row in reversed(newest_first)
+            for each in row.details.get("devices", [])
+            if each["device"] == now["device"]
+        ]
+        found.append(
+            DeviceHistoryOut(
+                device=now["device"],
+                at=[at for at, _ in points],
+                score=[score for _, score in points],
+                limit=now["limit"],
+                named=now["named"],
+            )
+        )
+    return found
+
+
+def judgement_out(row: Judgement, *, brief: bool = False) -> JudgementOut:
+    """A judgement as the API shows it: the row's columns over its details; ``brief``: without devices and what changed,
+    which are most of it."""
     columns = {
         name: getattr(row, name)
         for name in ("model", "group", "at", "span_start", "span_end", "n", "verdict", "p_value", "alpha")
     }
-    return JudgementOut.model_validate({**row.details, **columns})
+    details = {name: value for name, value in row.details.items() if not (brief and name in LONG)}
+    return JudgementOut.model_validate({**details, **columns})

@@ -382,7 +382,7 @@ class RolloutDetail(RolloutOut):
 class PanelReading(BaseModel):
     """One test of the panel over one span."""
 
-    test: Literal["embedding", "mmd", "classes", "confidence", "embedding-vs-rest", "classes-vs-rest"]
+    test: Literal["embedding", "mmd", "classes", "confidence", "columns", "embedding-vs-rest", "classes-vs-rest"]
     statistic: float
     threshold: float
     """The statistic's value at which this test alone would raise the alarm."""
@@ -391,12 +391,103 @@ class PanelReading(BaseModel):
     alarm: bool
 
 
+class WatchOut(BaseModel):
+    """A group over time. ``score``: -ln of the smallest p-value over the horizons; ``horizon``: the spans that gave it,
+    which are the window that was judged, of about ``n`` inferences; ``limit``: where it alarms."""
+
+    score: float
+    limit: float
+    horizon: int
+    n: float
+    alarm: bool
+
+
+class DeviceWatchOut(BaseModel):
+    """A device of a group over time, on its own. ``named``: among the devices that differ, at a false discovery rate of
+    0.1."""
+
+    device: str
+    score: float
+    limit: float
+    horizon: int
+    n: float
+    named: bool
+
+
+class BrokenOut(BaseModel):
+    """Inputs with something against them, beyond what is tolerated: ``count`` of ``n``."""
+
+    problem: Literal["refused", "nonfinite_inputs", "out_of_bounds", "nonfinite_outputs", "errors"]
+    count: int
+    n: int
+    words: str
+
+
+class ChangedOut(BaseModel):
+    """A predicted class that comes more or less often: shares now and in the reference, and how many standard errors
+    lie between."""
+
+    index: int
+    residual: float
+    share: float
+    reference: float
+
+
+class ClusterOut(BaseModel):
+    """A cluster of the embedding space that is seen more or less often. ``classes``: the reference's classes that live
+    there, [class, share], the largest first; none where the reference never saw it."""
+
+    index: int
+    residual: float
+    share: float
+    reference: float
+    classes: list[tuple[int, float]]
+
+
+class ColumnOut(BaseModel):
+    """A column of a table, ranked by its change. ``named``: at a false discovery rate of 0.05; ``size``: Cramer's V;
+    ``place``: where its share changed most, of ``share`` now and ``reference`` before."""
+
+    name: str
+    p_value: float
+    named: bool
+    size: float
+    place: int
+    share: float
+    reference: float
+
+
+class PriorOut(BaseModel):
+    """How often a class comes, estimated from predictions under label shift, with a 95% interval."""
+
+    index: int
+    now: float
+    low: float
+    high: float
+    reference: float
+
+
+class SinceOut(BaseModel):
+    """When a change began (Unix seconds), and the earliest and latest that it may have."""
+
+    at: float
+    earliest: float
+    latest: float
+
+
 class JudgementOut(BaseModel):
     """One group over one span.
 
-    ``verdict``: quiet, drift (virtual: not estimated to harm), harmful (estimated to harm), label-shift, wait (too
-    little seen). ``alpha``: the false-alarm rate of this judgement. ``effect``: how large, as the distance in units of
-    the reference's spread. Accuracies are shares, with a 95% interval where estimated.
+    ``verdict``: quiet, drift (virtual: not estimated to harm), harmful (estimated to harm), label-shift, data-quality
+    (inputs are broken: whether they drifted cannot be told), wait (too little seen). ``kinds``: of drift, as the field
+    names them; label drift is estimated from
+    predictions unless ``label_drift_p`` says otherwise: the p-value of the labels that arrived. ``alpha``: the
+    false-alarm rate of this judgement; ``false_alert_rate``: the chance that such a judgement opens an alert where
+    nothing drifted. ``effect``: how large, as the distance in units of the reference's spread, with a 95% interval.
+    Accuracies are shares, with a 95% interval where estimated. ``evidence``: of drift so far; reaching E takes at
+    least E spans on average where nothing drifted; ``concept_evidence``: the same of labelled errors, an alarm at
+    ``concept_limit``. ``stands_out``: from the rest of the fleet, among all groups, at a false discovery rate of 0.1.
+    ``one_device``: without it there would be an alarm.
     """
 
     model: str
@@ -405,11 +496,15 @@ class JudgementOut(BaseModel):
     span_start: float
     span_end: float
     n: int
-    verdict: Literal["wait", "quiet", "label-shift", "drift", "harmful"]
+    verdict: Literal["wait", "quiet", "label-shift", "drift", "harmful", "data-quality"]
+    kinds: list[Literal["covariate", "prediction", "label", "concept"]] = []
     words: str
     p_value: float
     alpha: float
     effect: float
+    effect_low: float = 0.0
+    effect_high: float = 0.0
+    false_alert_rate: float | None = None
     tests: list[PanelReading]
     estimated_accuracy: float | None
     estimated_low: float | None
@@ -419,15 +514,41 @@ class JudgementOut(BaseModel):
     labelled_accuracy: float | None
     windows: int
     versions: list[int]
+    evidence: float = 0.0
+    concept_evidence: float = 0.0
+    concept_limit: float | None = None
+    stands_out: bool = False
+    one_device: str | None = None
+    watch: WatchOut | None = None
+    devices: list[DeviceWatchOut] = []
+    quality: list[BrokenOut] = []
+    changed: list[ChangedOut] = []
+    clusters: list[ClusterOut] = []
+    columns: list[ColumnOut] = []
+    label_drift_p: float | None = None
+    prior: list[PriorOut] = []
+    since: SinceOut | None = None
+
+
+class DeviceHistoryOut(BaseModel):
+    """A device's score over a group's judgements (``at``: Unix seconds, oldest first), and where it would alarm."""
+
+    device: str
+    at: list[float]
+    score: list[float]
+    limit: float
+    named: bool
 
 
 class DriftGroup(BaseModel):
-    """A group's newest judgement and its history, oldest first."""
+    """A group's newest judgement and its history, oldest first; only the newest tells of devices and of what changed.
+    ``devices``: the history of those with most evidence now."""
 
     model: str
     group: str
     current: JudgementOut | None
     history: list[JudgementOut]
+    devices: list[DeviceHistoryOut] = []
 
 
 class AlertOut(BaseModel):

@@ -16,14 +16,16 @@ from edgewise_hub.monitoring.drift.panel import Policy
 from edgewise_hub.monitoring.tables import Alert
 
 DRIFT = "drift"
-"""The kind of alert that judgements open. ``details``: verdict, judgement, p_value, alpha, false_alert_rate."""
+DATA_QUALITY = "data-quality"
+"""The kinds of alert that judgements open. ``details``: verdict, judgement, p_value, alpha, false_alert_rate."""
 
 
 class Past(NamedTuple):
-    """What a judgement said: whether it raised the alarm, and its p-value."""
+    """What a judgement said: whether it raised the alarm, its p-value, and whether it needs no second one."""
 
     alarm: bool
     p_value: float
+    sure: bool = False
 
 
 def decide(is_open: bool, newest_first: Sequence[Past], policy: Policy) -> Literal["open", "close", "keep"]:
@@ -33,7 +35,7 @@ def decide(is_open: bool, newest_first: Sequence[Past], policy: Policy) -> Liter
     newest = newest_first[0]
     if newest.alarm:
         in_a_row = len(newest_first) >= policy.to_open and all(past.alarm for past in newest_first[: policy.to_open])
-        return "open" if is_open or in_a_row or newest.p_value < policy.certain else "keep"
+        return "open" if is_open or in_a_row or newest.sure or newest.p_value < policy.certain else "keep"
     over = len(newest_first) >= policy.to_close and not any(past.alarm for past in newest_first[: policy.to_close])
     return "close" if is_open and over else "keep"
 

@@ -14,8 +14,7 @@ import logging
 import uuid
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -27,15 +26,19 @@ from edgewise.sketch import SketchSpec, WindowSketches
 from edgewise.wire.codec import decode_json
 from edgewise_hub.fleet.tables import Membership
 from edgewise_hub.hub import Hub
-from edgewise_hub.monitoring import alerts
+from edgewise_hub.monitoring import alerts, watching
 from edgewise_hub.monitoring import reference as references
+from edgewise_hub.monitoring.details import Past, details_of
+from edgewise_hub.monitoring.drift import finding as findings
+from edgewise_hub.monitoring.drift import quality, versus_rest
 from edgewise_hub.monitoring.drift.baseline import Baseline
+from edgewise_hub.monitoring.drift.finding import Columns
 from edgewise_hub.monitoring.drift.group import judge as judge_group
-from edgewise_hub.monitoring.drift.panel import Judged, Policy
+from edgewise_hub.monitoring.drift.over_time import OverTime
+from edgewise_hub.monitoring.drift.panel import Policy
 from edgewise_hub.monitoring.drift.span import Seen, cut
 from edgewise_hub.monitoring.drift.summary import Summary
 from edgewise_hub.monitoring.drift.versus_rest import Kind
-from edgewise_hub.monitoring.drift.words import say
 from edgewise_hub.monitoring.tables import Alert, Judgement, WindowRow
 from edgewise_hub.registry.tables import Bundle, Model
 
@@ -45,6 +48,8 @@ SETTLE_S = 2.0
 MAX_ROWS = 4000
 MAX_SPANS = 8
 MAX_BASELINES = 32
+HISTORY = 120
+"""Judgements that a change is dated by."""
 NO_BUNDLE = ""
 
 
@@ -54,6 +59,7 @@ class Held(NamedTuple):
     spec_digest: str
     spec: SketchSpec
     kind: Kind
+    columns: Columns
 
 
 class Span(NamedTuple):
@@ -71,6 +77,7 @@ class Monitor:
         self._policy = policy or Policy()
         self._held: OrderedDict[str, Held | None] = OrderedDict()
         self._due: dict[tuple[str, str], float] = {}
+        self._over_time: dict[tuple[str, str], OverTime] = {}
 
     def tick(self, hub: Hub, now: float) -> None:
         """Judge every group that has a span of new windows. ``now``: Unix seconds."""
@@ -93,9 +100,30 @@ class Monitor:
             if span is None:
                 return False
             others = self._windows(hub, session, model, group, span.start, span.end, inside=False)
-        fleet = _fleet([*span.windows, *others])
+            if (model, group) not in self._over_time:
+                self._over_time[model, group] = watching.restore(
+                    session,
+                    hub.tenant,
+                    model,
+                    group,
+                    lambda after, until: self._windows(hub, session, model, group, after, until, inside=True),
+                    lambda windows: self._kinds(hub, (window.bundle for window in windows)),
+                )
+            past = _past(session, hub.tenant, model, group)
+        fleet = watching.sent([*span.windows, *others])
         kinds = self._kinds(hub, (window.bundle for window in span.windows))
         judged, versus = judge_group(fleet, groups, group, kinds, self._policy, seed=round(span.end * 1000))
+        over_time = self._over_time[model, group]
+        over_time.step({device: sums for device, sums in fleet.items() if device in groups[group]}, kinds)
+        finding = findings.find(
+            judged,
+            list(versus_rest.stratify(fleet, groups[group], kinds).values()),
+            over_time.read(kinds),
+            quality.judge(watching.counters(span.windows), self._policy.alpha),
+            {bundle: held.columns for bundle in kinds if (held := self._held.get(bundle)) is not None},
+        )
+        if judged.alarm:
+            over_time.begin_anew()
         row = Judgement(
             tenant_id=hub.tenant,
             id=uuid.uuid4().hex,
@@ -105,17 +133,18 @@ class Monitor:
             span_start=span.windows[0].at,
             span_end=span.end,
             n=judged.n,
-            verdict=judged.verdict,
+            verdict=finding.judged.verdict,
             p_value=judged.p_value,
             alpha=judged.alpha,
-            details=_details(judged, say(judged, group), len(span.windows), versus.without),
+            details=details_of(finding, versus, past, group, windows=len(span.windows), policy=self._policy)
+            | {"concept_states": list(over_time.labels.states), "alarms_alone": judged.alarm},
         )
         with hub.database.write() as session:
             session.add(row)
             session.flush()
-            alert = self._update_alert(session, row, now)
+            changed = self._update_alerts(session, row, now)
         hub.events.publish("judgement", row.id)
-        if alert is not None:
+        for alert in changed:
             hub.events.publish("alert", alert.id)
             log.info("alert %s: %s", "closed" if alert.closed_at else "open", alert.summary)
         return True
@@ -139,12 +168,11 @@ class Monitor:
             start = np.nextafter(windows[0].at, 0.0)
         return Span(windows[:count], float(start), windows[count - 1].at)
 
-    def _update_alert(self, session: Session, row: Judgement, now: float) -> Alert | None:
-        """Open, bring up to date or close the group's drift alert; the alert where it changed."""
-        if row.verdict == "wait":
-            return None
+    def _update_alerts(self, session: Session, row: Judgement, now: float) -> list[Alert]:
+        """Open, bring up to date or close the group's alerts; those that changed. Broken inputs neither open a drift
+        alert nor close one."""
         past = session.execute(
-            select(Judgement.verdict, Judgement.p_value)
+            select(Judgement.verdict, Judgement.p_value, Judgement.details)
             .where(
                 Judgement.tenant_id == row.tenant_id,
                 Judgement.model == row.model,
@@ -152,17 +180,33 @@ class Monitor:
                 Judgement.verdict != "wait",
             )
             .order_by(Judgement.span_end.desc())
-            .limit(max(self._policy.to_open, self._policy.to_close))
+            .limit(2 * max(self._policy.to_open, self._policy.to_close))
         ).all()
-        newest_first = [alerts.Past(verdict != "quiet", p_value) for verdict, p_value in past]
-        key = (session, row.tenant_id, alerts.DRIFT, row.model, row.group)
-        decision = alerts.decide(alerts.find_open(*key) is not None, newest_first, self._policy)
+        broken = [alerts.Past(verdict == "data-quality", 1.0, verdict == "data-quality") for verdict, _, _ in past]
+        drifted = [
+            alerts.Past(verdict != "quiet", p_value, bool(details.get("sure")))
+            for verdict, p_value, details in past
+            if verdict != "data-quality"
+        ]
+        changed = [self._update_alert(session, row, alerts.DATA_QUALITY, broken, now)]
+        if row.verdict != "data-quality":
+            changed.append(self._update_alert(session, row, alerts.DRIFT, drifted, now))
+        return [alert for alert in changed if alert is not None]
+
+    def _update_alert(
+        self, session: Session, row: Judgement, kind: str, newest_first: Sequence[alerts.Past], now: float
+    ) -> Alert | None:
+        key = (session, row.tenant_id, kind, row.model, row.group)
+        decision = "keep"
+        if row.verdict != "wait":
+            decision = alerts.decide(alerts.find_open(*key) is not None, newest_first, self._policy)
         if decision == "close":
             return alerts.close_alert(*key, now=now)
         if decision == "keep":
             return None
         details = {
             "verdict": row.verdict,
+            "kinds": row.details["kinds"],
             "judgement": row.id,
             "p_value": row.p_value,
             "alpha": row.alpha,
@@ -204,12 +248,12 @@ class Monitor:
             sketches = WindowSketches.decode(held.spec, data)
         except (EdgewiseError, msgspec.DecodeError) as error:
             log.debug("window %s %d/%d is not judged: %s", row.device_id, row.epoch, row.first, error)
-            return Seen(row.received_at, row.device_id, NO_BUNDLE, Summary.nothing())
+            return Seen(row.received_at, row.device_id, NO_BUNDLE, Summary.nothing(), row.counters)
         counters = row.counters
         summary = Summary.of(
             sketches, int(counters.get("inferences", 0)), counters.get("labelled", 0), counters.get("correct", 0)
         )
-        return Seen(row.received_at, row.device_id, row.bundle, summary)
+        return Seen(row.received_at, row.device_id, row.bundle, summary, counters)
 
     def _kinds(self, hub: Hub, bundles: Iterable[str]) -> dict[str, Kind]:
         found = {bundle: self._hold(hub, bundle) for bundle in set(bundles) - {NO_BUNDLE}}
@@ -235,7 +279,8 @@ class Monitor:
             raise EdgewiseError("it is not registered")
         spec = decode_json(hub.blobs.read(row.spec), SketchSpec)
         reference = references.load(hub.blobs.path(row.reference), spec)
-        return Held(row.spec, spec, Kind(row.version, Baseline(reference, seed=int(bundle[:8], 16))))
+        columns = Columns(tuple(each.name for each in spec.features), tuple(each.name for each in spec.categories))
+        return Held(row.spec, spec, Kind(row.version, Baseline(reference, seed=int(bundle[:8], 16))), columns)
 
 
 def _groups(hub: Hub, session: Session) -> dict[str, frozenset[str]]:
@@ -247,34 +292,20 @@ def _groups(hub: Hub, session: Session) -> dict[str, frozenset[str]]:
     return {group: frozenset(devices) for group, devices in found.items()}
 
 
-def _fleet(windows: Iterable[Seen]) -> dict[str, dict[str, Summary]]:
-    fleet: dict[str, dict[str, Summary]] = {}
-    for window in windows:
-        sums = fleet.setdefault(window.device, {})
-        sums[window.bundle] = sums[window.bundle] + window.summary if window.bundle in sums else window.summary
-    return fleet
-
-
-def _details(judged: Judged, words: str, windows: int, without: Sequence[str]) -> dict[str, Any]:
-    """What a Judgement row keeps beside its columns, as JSON; ``api.drift`` reads it."""
-    estimate = judged.estimate
-    return {
-        "words": words,
-        "effect": judged.effect,
-        "tests": [asdict(reading) for reading in judged.readings],
-        "estimated_accuracy": estimate.accuracy if estimate else None,
-        "estimated_low": estimate.low if estimate else None,
-        "estimated_high": estimate.high if estimate else None,
-        "reference_accuracy": estimate.reference if estimate else None,
-        "labelled": judged.labelled,
-        "labelled_accuracy": judged.correct / judged.labelled if judged.labelled else None,
-        "labels_p": judged.labels_p,
-        "explained_p": judged.explained_p,
-        "windows": windows,
-        "versions": list(judged.versions),
-        "bundles": judged.bundles,
-        "rest_without": list(without),
-    }
+def _past(session: Session, tenant: str, model: str, group: str) -> list[Past]:
+    """What was judged of the group before, oldest first: (span_end, p-value, evidence so far)."""
+    rows = session.execute(
+        select(Judgement.span_start, Judgement.p_value, Judgement.details)
+        .where(
+            Judgement.tenant_id == tenant,
+            Judgement.model == model,
+            Judgement.group == group,
+            Judgement.verdict != "wait",
+        )
+        .order_by(Judgement.span_end.desc())
+        .limit(HISTORY)
+    ).all()
+    return [Past(start, p_value, float(details.get("evidence", 0.0))) for start, p_value, details in reversed(rows)]
 
 
 tick = Monitor().tick

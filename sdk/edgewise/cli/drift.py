@@ -34,6 +34,8 @@ def show_drift(
         for found in of_model:
             if found.current is not None:
                 say(f"{found.group}: {found.current.words}")
+                for line in _changes(found.current):
+                    say(f"  {line}")
             _show_history(found)
     if not groups:
         say("Nothing judged yet: devices report a window at a time.")
@@ -44,6 +46,29 @@ def _show_history(found: DriftGroup) -> None:
     if found.history:
         rows = [_row(ago(judgement.at), judgement) for judgement in found.history]
         show_table(["AT", *COLUMNS[1:]], rows, empty="", title=f"{found.group}, earlier")
+
+
+def _changes(judgement: Judgement) -> list[str]:
+    """What else there is to say of it: since when, which devices, what changed."""
+    lines = []
+    if judgement.since is not None:
+        lines.append(f"since {ago(judgement.since.at)} (between {ago(judgement.since.earliest)} and now)")
+    named = [device.device for device in judgement.devices if device.named]
+    if named:
+        lines.append(f"devices that differ: {', '.join(named[:8])}{' ...' if len(named) > 8 else ''}")
+    for changed in judgement.changed[:3]:
+        now, before = share(changed.share), share(changed.reference)
+        lines.append(f"class {changed.index} is predicted for {now}, before for {before}")
+    for cluster in judgement.clusters[:2]:
+        of = ", ".join(f"class {kind} {100 * part:.0f}%" for kind, part in cluster.classes) or "nothing before"
+        now, before = share(cluster.share), share(cluster.reference)
+        lines.append(f"inputs near the reference's {of}: {now}, before {before}")
+    lines += [
+        f"column {column.name} changed (size {column.size:.2f})" for column in judgement.columns[:5] if column.named
+    ]
+    if judgement.verdict not in ("wait", "quiet") and judgement.false_alert_rate:
+        lines.append(f"a false alert comes at most once in {1 / judgement.false_alert_rate:,.0f} judgements")
+    return lines
 
 
 def _row(label: str, judgement: Judgement | None) -> tuple[object, ...]:
@@ -57,7 +82,7 @@ def _row(label: str, judgement: Judgement | None) -> tuple[object, ...]:
         judgement.verdict,
         f"{judgement.p_value:.2g}",
         f"{judgement.alpha:.2g}",
-        f"{judgement.effect:.2f}",
+        f"{judgement.effect:.2f} ({judgement.effect_low:.2f}-{judgement.effect_high:.2f})",
         judgement.n,
         estimated,
         share(judgement.reference_accuracy),

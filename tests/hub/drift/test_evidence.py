@@ -42,7 +42,7 @@ def test_an_e_detector_reaches_its_level_no_sooner_than_it_promises():
     for _ in range(200):
         total, step = 0.0, 0
         while total < 20 and step < 2000:
-            total, step = (total + 1) * evalues.calibrate(float(rng.random())), step + 1
+            total, step = evalues.detector_step(total, evalues.calibrate(float(rng.random()))), step + 1
         lengths.append(step)
     assert np.mean(lengths) >= 20
 

@@ -111,7 +111,7 @@ def test_the_same_seed_gives_the_same_limits_and_a_longer_promise_a_higher_one(r
 @pytest.mark.parametrize(("n", "total"), [(0, np.zeros(256)), (5, np.full(256, np.nan)), (5, np.zeros(3))])
 def test_sums_that_cannot_be_are_refused(n, total):
     with pytest.raises(ValueError, match="expected a finite sum of 256"):
-        Watch(256).step({"a": (n, total)})
+        Watch(256, HORIZONS).step({"a": (n, total)})
 
 
 def test_nothing_seen_says_nothing(limits, reference):

@@ -903,6 +903,23 @@ export interface components {
             summary: string;
         };
         /**
+         * BrokenOut
+         * @description Inputs with something against them, beyond what is tolerated: ``count`` of ``n``.
+         */
+        BrokenOut: {
+            /** Count */
+            count: number;
+            /** N */
+            n: number;
+            /**
+             * Problem
+             * @enum {string}
+             */
+            problem: "refused" | "nonfinite_inputs" | "out_of_bounds" | "nonfinite_outputs" | "errors";
+            /** Words */
+            words: string;
+        };
+        /**
          * BudgetIn
          * @description What a bundle may cost and must still be worth; null is no limit.
          *
@@ -964,6 +981,62 @@ export interface components {
             share: number;
         };
         /**
+         * ChangedOut
+         * @description A predicted class that comes more or less often: shares now and in the reference, and how many standard errors
+         *     lie between.
+         */
+        ChangedOut: {
+            /** Index */
+            index: number;
+            /** Reference */
+            reference: number;
+            /** Residual */
+            residual: number;
+            /** Share */
+            share: number;
+        };
+        /**
+         * ClusterOut
+         * @description A cluster of the embedding space that is seen more or less often. ``classes``: the reference's classes that live
+         *     there, [class, share], the largest first; none where the reference never saw it.
+         */
+        ClusterOut: {
+            /** Classes */
+            classes: [
+                number,
+                number
+            ][];
+            /** Index */
+            index: number;
+            /** Reference */
+            reference: number;
+            /** Residual */
+            residual: number;
+            /** Share */
+            share: number;
+        };
+        /**
+         * ColumnOut
+         * @description A column of a table, ranked by its change. ``named``: at a false discovery rate of 0.05; ``size``: Cramer's V;
+         *     ``place``: where its share changed most, of ``share`` now and ``reference`` before.
+         */
+        ColumnOut: {
+            /** Name */
+            name: string;
+            /** Named */
+            named: boolean;
+            /** P Value */
+            p_value: number;
+            /** Place */
+            place: number;
+            /** Reference */
+            reference: number;
+            /** Share */
+            share: number;
+            /** Size */
+            size: number;
+        };
+        /**
          * CompileIn
          * @description Compile one version for several profiles in one request.
          *
@@ -985,6 +1058,22 @@ export interface components {
             training?: boolean | null;
             /** Version */
             version: number;
+        };
+        /**
+         * DeviceHistoryOut
+         * @description A device's score over a group's judgements (``at``: Unix seconds, oldest first), and where it would alarm.
+         */
+        DeviceHistoryOut: {
+            /** At */
+            at: number[];
+            /** Device */
+            device: string;
+            /** Limit */
+            limit: number;
+            /** Named */
+            named: boolean;
+            /** Score */
+            score: number[];
         };
         /**
          * DeviceModel
@@ -1055,11 +1144,36 @@ export interface components {
             groups: string[];
         };
         /**
+         * DeviceWatchOut
+         * @description A device of a group over time, on its own. ``named``: among the devices that differ, at a false discovery rate of
+         *     0.1.
+         */
+        DeviceWatchOut: {
+            /** Device */
+            device: string;
+            /** Horizon */
+            horizon: number;
+            /** Limit */
+            limit: number;
+            /** N */
+            n: number;
+            /** Named */
+            named: boolean;
+            /** Score */
+            score: number;
+        };
+        /**
          * DriftGroup
-         * @description A group's newest judgement and its history, oldest first.
+         * @description A group's newest judgement and its history, oldest first; only the newest tells of devices and of what changed.
+         *     ``devices``: the history of those with most evidence now.
          */
         DriftGroup: {
             current: components["schemas"]["JudgementOut"] | null;
+            /**
+             * Devices
+             * @default []
+             */
+            devices: components["schemas"]["DeviceHistoryOut"][];
             /** Group */
             group: string;
             /** History */
@@ -1659,25 +1773,83 @@ export interface components {
          * JudgementOut
          * @description One group over one span.
          *
-         *     ``verdict``: quiet, drift (virtual: not estimated to harm), harmful (estimated to harm), label-shift, wait (too
-         *     little seen). ``alpha``: the false-alarm rate of this judgement. ``effect``: how large, as the distance in units of
-         *     the reference's spread. Accuracies are shares, with a 95% interval where estimated.
+         *     ``verdict``: quiet, drift (virtual: not estimated to harm), harmful (estimated to harm), label-shift, data-quality
+         *     (inputs are broken: whether they drifted cannot be told), wait (too little seen). ``kinds``: of drift, as the field
+         *     names them; label drift is estimated from
+         *     predictions unless ``label_drift_p`` says otherwise: the p-value of the labels that arrived. ``alpha``: the
+         *     false-alarm rate of this judgement; ``false_alert_rate``: the chance that such a judgement opens an alert where
+         *     nothing drifted. ``effect``: how large, as the distance in units of the reference's spread, with a 95% interval.
+         *     Accuracies are shares, with a 95% interval where estimated. ``evidence``: of drift so far; reaching E takes at
+         *     least E spans on average where nothing drifted; ``concept_evidence``: the same of labelled errors, an alarm at
+         *     ``concept_limit``. ``stands_out``: from the rest of the fleet, among all groups, at a false discovery rate of 0.1.
+         *     ``one_device``: without it there would be an alarm.
          */
         JudgementOut: {
             /** Alpha */
             alpha: number;
             /** At */
             at: number;
+            /**
+             * Changed
+             * @default []
+             */
+            changed: components["schemas"]["ChangedOut"][];
+            /**
+             * Clusters
+             * @default []
+             */
+            clusters: components["schemas"]["ClusterOut"][];
+            /**
+             * Columns
+             * @default []
+             */
+            columns: components["schemas"]["ColumnOut"][];
+            /**
+             * Concept Evidence
+             * @default 0
+             */
+            concept_evidence: number;
+            /** Concept Limit */
+            concept_limit?: number | null;
+            /**
+             * Devices
+             * @default []
+             */
+            devices: components["schemas"]["DeviceWatchOut"][];
             /** Effect */
             effect: number;
+            /**
+             * Effect High
+             * @default 0
+             */
+            effect_high: number;
+            /**
+             * Effect Low
+             * @default 0
+             */
+            effect_low: number;
             /** Estimated Accuracy */
             estimated_accuracy: number | null;
             /** Estimated High */
             estimated_high: number | null;
             /** Estimated Low */
             estimated_low: number | null;
+            /**
+             * Evidence
+             * @default 0
+             */
+            evidence: number;
+            /** False Alert Rate */
+            false_alert_rate?: number | null;
             /** Group */
             group: string;
+            /**
+             * Kinds
+             * @default []
+             */
+            kinds: ("covariate" | "prediction" | "label" | "concept")[];
+            /** Label Drift P */
+            label_drift_p?: number | null;
             /** Labelled */
             labelled: number;
             /** Labelled Accuracy */
@@ -1686,23 +1858,42 @@ export interface components {
             model: string;
             /** N */
             n: number;
+            /** One Device */
+            one_device?: string | null;
             /** P Value */
             p_value: number;
+            /**
+             * Prior
+             * @default []
+             */
+            prior: components["schemas"]["PriorOut"][];
+            /**
+             * Quality
+             * @default []
+             */
+            quality: components["schemas"]["BrokenOut"][];
             /** Reference Accuracy */
             reference_accuracy: number | null;
+            since?: components["schemas"]["SinceOut"] | null;
             /** Span End */
             span_end: number;
             /** Span Start */
             span_start: number;
+            /**
+             * Stands Out
+             * @default false
+             */
+            stands_out: boolean;
             /** Tests */
             tests: components["schemas"]["PanelReading"][];
             /**
              * Verdict
              * @enum {string}
              */
-            verdict: "wait" | "quiet" | "label-shift" | "drift" | "harmful";
+            verdict: "wait" | "quiet" | "label-shift" | "drift" | "harmful" | "data-quality";
             /** Versions */
             versions: number[];
+            watch?: components["schemas"]["WatchOut"] | null;
             /** Windows */
             windows: number;
             /** Words */
@@ -1851,9 +2042,25 @@ export interface components {
              * Test
              * @enum {string}
              */
-            test: "embedding" | "mmd" | "classes" | "confidence" | "embedding-vs-rest" | "classes-vs-rest";
+            test: "embedding" | "mmd" | "classes" | "confidence" | "columns" | "embedding-vs-rest" | "classes-vs-rest";
             /** Threshold */
             threshold: number;
+        };
+        /**
+         * PriorOut
+         * @description How often a class comes, estimated from predictions under label shift, with a 95% interval.
+         */
+        PriorOut: {
+            /** High */
+            high: number;
+            /** Index */
+            index: number;
+            /** Low */
+            low: number;
+            /** Now */
+            now: number;
+            /** Reference */
+            reference: number;
         };
         /**
          * Problem
@@ -2268,6 +2475,18 @@ export interface components {
             public_key: string;
         };
         /**
+         * SinceOut
+         * @description When a change began (Unix seconds), and the earliest and latest that it may have.
+         */
+        SinceOut: {
+            /** At */
+            at: number;
+            /** Earliest */
+            earliest: number;
+            /** Latest */
+            latest: number;
+        };
+        /**
          * SliceComparison
          * @description Champion against challenger on one slice (``old``: the reference; ``new``: held-out samples).
          */
@@ -2492,6 +2711,23 @@ export interface components {
             };
             /** Version */
             version: number;
+        };
+        /**
+         * WatchOut
+         * @description A group over time. ``score``: -ln of the smallest p-value over the horizons; ``horizon``: the spans that gave it,
+         *     which are the window that was judged, of about ``n`` inferences; ``limit``: where it alarms.
+         */
+        WatchOut: {
+            /** Alarm */
+            alarm: boolean;
+            /** Horizon */
+            horizon: number;
+            /** Limit */
+            limit: number;
+            /** N */
+            n: number;
+            /** Score */
+            score: number;
         };
     };
     responses: never;

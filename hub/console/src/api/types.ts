@@ -28,6 +28,7 @@ export type GatesIn = Schemas["GatesIn"];
 
 export type DriftGroup = Schemas["DriftGroup"];
 export type Judgement = Schemas["JudgementOut"];
+export type DeviceHistory = Schemas["DeviceHistoryOut"];
 export type PanelReading = Schemas["PanelReading"];
 export type Alert = Schemas["AlertOut"];
 export type GroupAccuracy = Schemas["GroupAccuracy"];

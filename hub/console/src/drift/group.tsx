@@ -10,6 +10,8 @@ import { Facts } from "../parts/page";
 import { Table, type Column } from "../parts/table";
 import { Time } from "../parts/time";
 import { accuracyData, accuracyOptions, evidenceData, evidenceOptions, sharedOptions, type Ranges } from "./charts";
+import { Changes } from "./changes";
+import { Devices } from "./devices";
 import { Panel } from "./panel";
 import { Plot } from "./plot";
 import { accuracySeries, evidenceSeries } from "./series";
@@ -35,6 +37,8 @@ export function GroupCard({ group, ranges }: { group: DriftGroup; ranges: Ranges
       {group.history.length > 0 && <Charts group={group} ranges={ranges} />}
       {now && <Facts items={judgementFacts(now)} />}
       {now && now.tests.length > 0 && <Panel tests={now.tests} />}
+      {now && <Changes now={now} />}
+      {group.devices.length > 1 && <Devices devices={group.devices} />}
       {group.history.length > 0 && (
         <details className="as-table">
           <summary>Judgements as a table</summary>
@@ -100,7 +104,13 @@ function judgementFacts(now: Judgement): (readonly [string, string])[] {
       : `${percent(now.estimated_accuracy)}${interval(now)} (reference ${share(now.reference_accuracy)})`;
   return [
     ["p-value", `${probability(now.p_value)}, false-alarm rate ${probability(now.alpha)}`],
-    ["How large", `${number(now.effect)} × the reference's spread`],
+    [
+      "How large",
+      `${number(now.effect)} × the reference's spread, between ${number(now.effect_low)} and ${number(now.effect_high)}`,
+    ],
+    ["Kind", now.kinds.length > 0 ? `${now.kinds.join(", ")} drift` : "none"],
+    ["Over time", watchWords(now)],
+    ["Evidence so far", `${evidenceWords(now)}; ${rateWords(now)}`],
     ["Estimated accuracy", estimated],
     [
       "Labelled accuracy",
@@ -111,6 +121,22 @@ function judgementFacts(now: Judgement): (readonly [string, string])[] {
       `${whole(now.n)} inferences, ${whole(now.windows)} windows of ${now.versions.map(version).join(", ")}`,
     ],
   ];
+}
+
+function watchWords(now: Judgement): string {
+  if (!now.watch) return "not watched";
+  const spans = now.watch.horizon === 1 ? "the last span" : `the last ${now.watch.horizon} spans`;
+  return `${spans}: ${number(now.watch.score)} of ${number(now.watch.limit)}${now.watch.alarm ? ", alarm" : ""}`;
+}
+
+function evidenceWords(now: Judgement): string {
+  const { evidence } = now;
+  return evidence >= 1e6 ? "over 1,000,000" : evidence < 10 ? number(evidence) : whole(Math.round(evidence));
+}
+
+function rateWords(now: Judgement): string {
+  const rate = now.false_alert_rate;
+  return rate ? `a false alert at most once in ${whole(Math.round(1 / rate))} judgements` : "no alert rate stated";
 }
 
 function interval(now: Judgement): string {

@@ -11,6 +11,7 @@ const TITLES: Record<PanelReading["test"], string> = {
   mmd: "Embedding, by distance",
   classes: "Predicted classes",
   confidence: "Confidence",
+  columns: "Columns of the inputs",
   "embedding-vs-rest": "Embedding, against the rest",
   "classes-vs-rest": "Predicted classes, against the rest",
 };

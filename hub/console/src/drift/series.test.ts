@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 
 import type { Judgement } from "../api/types";
-import { accuracyRange, accuracySeries, evidenceSeries, evidenceTop, surprise, SUREST, timeRange } from "./series";
+import { accuracyRange, accuracySeries, devicePath, evidenceSeries, evidenceTop, surprise, SUREST, timeRange } from "./series";
 
 function judgement(given: Partial<Judgement> = {}): Judgement {
   return {
@@ -25,6 +25,24 @@ function judgement(given: Partial<Judgement> = {}): Judgement {
     labelled_accuracy: null,
     windows: 4,
     versions: [3],
+    kinds: [],
+    effect_low: 0,
+    effect_high: 0.2,
+    false_alert_rate: 2e-4,
+    evidence: 1,
+    concept_evidence: 0,
+    concept_limit: 10_000,
+    stands_out: false,
+    one_device: null,
+    watch: null,
+    devices: [],
+    quality: [],
+    changed: [],
+    clusters: [],
+    columns: [],
+    label_drift_p: null,
+    prior: [],
+    since: null,
     ...given,
   };
 }
@@ -67,4 +85,10 @@ test("small multiples share ranges that hold everything drawn", () => {
   expect(high).toBeGreaterThan(0.98);
   expect(high).toBeLessThanOrEqual(1);
   expect(timeRange([[], []])).toBeUndefined();
+});
+
+test("a device's line spans its box and never leaves it", () => {
+  expect(devicePath([0, 5, 20], 10, 100, 20)).toBe("M0.0 20.0L50.0 10.0L100.0 0.0");
+  expect(devicePath([10], 10, 100, 20)).toBe("M0.0 0.0L100.0 0.0");
+  expect(devicePath([], 10, 100, 20)).toBe("");
 });

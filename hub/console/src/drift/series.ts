@@ -87,3 +87,15 @@ export function accuracyRange(histories: readonly (readonly Judgement[])[]): [nu
   const margin = Math.max(0.01, (high - low) * 0.1);
   return [Math.max(0, low - margin), Math.min(1, high + margin)];
 }
+
+/** A sparkline: scores from left to right, 0 at the bottom, `top` at the top; one score is a level line. */
+export function devicePath(scores: readonly number[], top: number, width: number, height: number): string {
+  const points = scores.length === 1 ? [...scores, ...scores] : scores;
+  const step = width / Math.max(1, points.length - 1);
+  return points
+    .map((score, index) => {
+      const y = height - (height * Math.min(Math.max(score, 0), top)) / (top || 1);
+      return `${index === 0 ? "M" : "L"}${(index * step).toFixed(1)} ${y.toFixed(1)}`;
+    })
+    .join("");
+}

@@ -32,6 +32,7 @@ export const MARKS = {
   "label-shift": ["warn", "ring"],
   drift: ["warn", "triangle"],
   harmful: ["bad", "diamond"],
+  "data-quality": ["bad", "square"],
   queued: ["off", "dot"],
   accepted: ["ok", "check"],
   rejected: ["warn", "square"],
@@ -47,6 +48,7 @@ const WORDS: Partial<Record<StateName, string>> = {
   "not-reached": "not reached",
   "label-shift": "label shift",
   harmful: "harmful drift",
+  "data-quality": "broken inputs",
   wait: "waiting for evidence",
   quiet: "no drift",
 };

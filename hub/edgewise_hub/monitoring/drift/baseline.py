@@ -13,7 +13,7 @@ camera with 160. Where a run is longer than the blocks, each draw is inflated by
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -21,18 +21,25 @@ import numpy as np
 import numpy.typing as npt
 
 from edgewise_hub.monitoring.drift import classes as class_test
+from edgewise_hub.monitoring.drift import columns, mmd, run_length
 from edgewise_hub.monitoring.drift import confidence as ks
-from edgewise_hub.monitoring.drift import mmd
 from edgewise_hub.monitoring.drift.memory import Memory
 from edgewise_hub.monitoring.drift.null import Null
 from edgewise_hub.monitoring.drift.reference import Reference, means_by_class, one_hot
 from edgewise_hub.monitoring.drift.ridge_t2 import Metric, effective_n
 from edgewise_hub.monitoring.drift.summary import Counts
+from edgewise_hub.monitoring.drift.watch import Limits
 
 DRAWS = 4000
 SPLITS = 10
 SHARE = 10
 """m is at least SHARE times the n of a judgement."""
+PROMISE = 10_000.0
+"""Spans between two false alarms of a watch."""
+HORIZONS = (1, 4, 16)
+"""Spans that a watch looks back over."""
+WATCHED = 128
+"""Items a step of the simulated streams: more or fewer change the statistic's distribution little (``GRID``)."""
 GRID = (16, 32, 64, 128, 256, 512)
 """Where nulls are drawn. n_e carries the dependence on n; what is left (how normal a mean is) fades long before 512."""
 
@@ -64,6 +71,7 @@ class Baseline:
         self._nulls: dict[tuple[int, int, int], Nulls] = {}
         self._design_effects: dict[int, float] = {}
         self._memory: dict[str, Memory] | None = None
+        self._limits: dict[tuple[int, int], Limits] = {}
 
     def nulls(self, n: float, run: float) -> Nulls:
         """Nulls for about n items in runs of ``run`` items of one device: the nearest place on the grid that the
@@ -85,6 +93,23 @@ class Baseline:
             classes = self.reference.classes
             self._design_effects[length] = 1.0 if classes is None else class_test.design_effect(classes, length)
         return self._design_effects[length]
+
+    def limits(self, run: float) -> Limits:
+        """Limits of a watch whose steps are made of runs of ``run`` items, for the promised run length PROMISE."""
+        key = (self._length(run), self._run(run))
+        if key not in self._limits:
+            rows = self.reference.watched()
+            white = self.reference.watched_metric.whiten(rows - self.reference.watched_metric.mean.astype(np.float32))
+            self._limits[key] = run_length.simulate(
+                rows,
+                n=min(WATCHED, max(self.limit, 1)),
+                length=key[0],
+                horizons=HORIZONS,
+                promise=PROMISE,
+                rng=np.random.default_rng([self._seed, *key]),
+                inflation=Memory(white).inflation(key[1], key[0]) if key[1] > key[0] else 1.0,
+            )
+        return self._limits[key]
 
     def _run(self, run: float) -> int:
         """A run, rounded up to a power of two, so that few nulls are drawn; 1 where the reference has no memory."""
@@ -110,6 +135,9 @@ class Baseline:
             if reference.block > 1 and reference.confidence is not None:
                 bins = one_hot(reference.bins, len(reference.edges) + 1)
                 self._memory["confidence"] = Memory(bins.cumsum(axis=1)[:, :-1])
+            places = reference.column_indicators() if reference.block > 1 else None
+            if places is not None:
+                self._memory["columns"] = Memory(places)
         return self._memory
 
 
@@ -126,6 +154,7 @@ def draw_nulls(
         rows=reference.rows() if reference.features is not None else None,
         classes=one_hot(reference.classes, reference.class_count) if reference.classes is not None else None,
         bins=one_hot(reference.bins, len(reference.edges) + 1) if reference.confidence is not None else None,
+        columns=reference.column_indicators(),
     )
     found: dict[str, list[Draws]] = {}
     for _ in range(SPLITS):
@@ -138,7 +167,8 @@ def draw_nulls(
             fold = _Parts(*(None if part is None else part[items[kept].ravel()] for part in parts))
             windows = _windows(drawn, max(1, round(n / length)), DRAWS // (2 * SPLITS), rng)
             sums = _Parts(*(None if part is None else windows @ part[drawn] for part in by_block))
-            for test, draws in _statistics(fold, sums, len(kept) * length, int(windows[0].sum()) * length).items():
+            size = int(windows[0].sum()) * length
+            for test, draws in _statistics(fold, sums, reference.tables, len(kept) * length, size).items():
                 found.setdefault(test, []).append(draws)
     draws_of = {test: np.concatenate(draws) * inflation.get(test, 1.0) for test, draws in found.items()}
     nulls = {test: Null(draws) for test, draws in draws_of.items()}
@@ -146,14 +176,16 @@ def draw_nulls(
 
 
 class _Parts(NamedTuple):
-    """Features [k, D], class indicators or counts [k, K], confidence bins' [k, bins]; None where there are none."""
+    """Features [k, D], class indicators or counts [k, K], confidence bins' [k, bins], columns' places
+    [k, w]; None where there are none."""
 
     rows: npt.NDArray[np.float32] | None
     classes: npt.NDArray[np.float32] | None
     bins: npt.NDArray[np.float32] | None
+    columns: npt.NDArray[np.float32] | None
 
 
-def _statistics(fold: _Parts, sums: _Parts, m: int, size: int) -> dict[str, Draws]:
+def _statistics(fold: _Parts, sums: _Parts, tables: Sequence[tuple[int, int]], m: int, size: int) -> dict[str, Draws]:
     """Each test's statistics of windows of ``size`` items (their ``sums``) against a fold of m items."""
     n_e = effective_n(size, m)
     found: dict[str, Draws] = {}
@@ -173,6 +205,9 @@ def _statistics(fold: _Parts, sums: _Parts, m: int, size: int) -> dict[str, Draw
     if fold.bins is not None and sums.bins is not None:
         held = fold.bins.sum(axis=0).astype(np.int64)
         found["confidence"] = ks.statistics(sums.bins.astype(np.int64), held, n_e)
+    if fold.columns is not None and sums.columns is not None:
+        held = fold.columns.sum(axis=0).astype(np.int64)
+        found["columns"] = columns.statistics(sums.columns.astype(np.int64), held, tables, n_e)
     return found
 
 

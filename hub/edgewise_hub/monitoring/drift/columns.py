@@ -9,10 +9,11 @@ does not grow with n.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from edgewise_hub.monitoring.drift import classes
 from edgewise_hub.monitoring.drift.summary import Counts
@@ -30,6 +31,27 @@ class Column:
     bin: int
     share: float
     reference: float
+
+
+def statistics(
+    counts: npt.NDArray[np.integer], reference: Counts, tables: Sequence[tuple[int, int]], n_e: float
+) -> npt.NDArray[np.float64]:
+    """The panel's test: the largest n_e * D^2 over all columns, D being the largest gap between two cumulative
+    distributions over a column's places (Kolmogorov-Smirnov on bins; its null is drawn, so that ties and the number of
+    columns are in it). ``counts`` [k, w] and ``reference`` [w]: the ``tables`` of (columns, places), one after
+    another."""
+    largest = np.zeros(len(counts))
+    start = 0
+    for columns, places in tables:
+        stop = start + columns * places
+        both = [
+            part[:, start:stop].reshape(-1, columns, places).cumsum(axis=2) for part in (counts, reference[None, :])
+        ]
+        shares = [part / np.maximum(part[:, :, -1:], 1) for part in both]
+        largest = np.maximum(largest, np.abs(shares[0] - shares[1]).max(axis=(1, 2)))
+        start = stop
+    found: npt.NDArray[np.float64] = n_e * largest**2
+    return found
 
 
 def rank(

@@ -9,7 +9,7 @@ is everybody else's too.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 MOST = 1e12
 """An e-value is no larger: one span must not decide for all time."""
@@ -33,12 +33,9 @@ def e_bh(e_values: Mapping[str, float], rate: float) -> frozenset[str]:
     return frozenset(ordered[: max(named, default=0)])
 
 
-def detector(e_values: Sequence[float]) -> float:
-    """Evidence so far: Shiryaev and Roberts' e-detector, S = (S + 1) e over time (Shin, Ramdas and Rinaldo, 2023).
+def detector_step(before: float, e_value: float) -> float:
+    """Evidence so far, one step on: Shiryaev and Roberts' e-detector, S = (S + 1) e (Shin, Ramdas and Rinaldo, 2023).
 
     Reaching 1/a takes at least 1/a steps on average where nothing drifted.
     """
-    total = 0.0
-    for value in e_values:
-        total = min((total + 1.0) * value, MOST)
-    return total
+    return min((before + 1.0) * e_value, MOST)

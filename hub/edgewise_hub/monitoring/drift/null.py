@@ -31,6 +31,7 @@ class Null:
         above = self._draws[self._draws > self._from]
         self._excess = max(float(np.mean(above - self._from)) if len(above) else 0.0, 1e-12)
         self.mean = float(self._draws.mean())
+        self.deviation = float(self._draws.std())
 
     def p_value(self, statistic: float) -> float:
         """Chance of a statistic at least as large where nothing drifted, within (0, 1]."""

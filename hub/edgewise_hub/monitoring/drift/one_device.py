@@ -14,6 +14,8 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
 
 import numpy as np
 
@@ -50,15 +52,14 @@ def most_influential(summaries: Mapping[str, Summary]) -> list[str]:
 
 
 def _scaled(summary: Summary, share: float) -> Summary:
-    def scale(counts: np.ndarray) -> np.ndarray:
-        return np.rint(counts * share).astype(np.int64)
-
-    return Summary(
-        n=round(summary.n * share),
-        n_embedding=round(summary.n_embedding * share),
-        total=scale(summary.total),
-        classes=scale(summary.classes),
-        confidence=scale(summary.confidence),
-        labelled=round(summary.labelled * share),
-        correct=round(summary.correct * share),
-    )
+    """Every sum and count times ``share``, rounded; noise, whose size is a variance, times its square."""
+    found: dict[str, Any] = {}
+    for part in fields(summary):
+        value = getattr(summary, part.name)
+        if isinstance(value, dict):
+            found[part.name] = {name: round(noise * share**2) for name, noise in value.items()}
+        else:
+            found[part.name] = (
+                np.rint(value * share).astype(np.int64) if isinstance(value, np.ndarray) else round(value * share)
+            )
+    return Summary(**found)

@@ -28,11 +28,12 @@ import numpy as np
 from edgewise_hub.monitoring.drift import accuracy as estimates
 from edgewise_hub.monitoring.drift import strata as tests
 from edgewise_hub.monitoring.drift.accuracy import Estimate
+from edgewise_hub.monitoring.drift.baseline import PROMISE
 from edgewise_hub.monitoring.drift.strata import Result, Stratum
 from edgewise_hub.monitoring.drift.versus_rest import VersusRest
 
-Verdict = Literal["wait", "quiet", "label-shift", "drift", "harmful"]
-Test = Literal["embedding", "mmd", "classes", "confidence", "embedding-vs-rest", "classes-vs-rest"]
+Verdict = Literal["wait", "quiet", "label-shift", "drift", "harmful", "data-quality"]
+Test = Literal["embedding", "mmd", "classes", "confidence", "columns", "embedding-vs-rest", "classes-vs-rest"]
 
 
 @dataclass(frozen=True)
@@ -50,8 +51,9 @@ class Policy:
 
     @property
     def false_alert_rate(self) -> float:
-        """Chance that a judgement of a group where nothing drifted opens an alert, were judgements independent."""
-        return self.alpha**self.to_open + self.certain
+        """Chance that a judgement of a group where nothing drifted opens an alert, were judgements independent: by the
+        panel, by the watch, or by labels."""
+        return self.alpha**self.to_open + self.certain + 2.0 / PROMISE
 
 
 @dataclass(frozen=True)
@@ -71,13 +73,16 @@ class Reading:
 class Judged:
     """A judgement. ``labels_p``: p-value of the labelled accuracy, None without labels. ``explained_p``: p-value of the
     embeddings against the reference with the span's own mix of classes. ``bundles``: each test's own statistic and
-    p-value, by bundle. ``one_device``: the device without which there would be no alarm."""
+    p-value, by bundle. ``one_device``: the device without which there would be no alarm.
+    ``labels_alarm``: labels alone show harm."""
 
     verdict: Verdict
     n: int
     p_value: float
     alpha: float
     effect: float
+    effect_low: float
+    effect_high: float
     readings: tuple[Reading, ...]
     estimate: Estimate | None
     labelled: int
@@ -87,6 +92,7 @@ class Judged:
     versions: tuple[int, ...]
     bundles: dict[str, dict[str, tuple[float, float]]] = field(default_factory=dict)
     one_device: str | None = None
+    labels_alarm: bool = False
 
     @property
     def refuted(self) -> bool:
@@ -106,6 +112,7 @@ def judge(strata: Sequence[Stratum], versus: VersusRest | None, policy: Policy, 
         "mmd": _each(strata, [tests.discrepancy(s) for s in strata]),
         "classes": _each(strata, [tests.classes(s, rng) for s in strata]),
         "confidence": _each(strata, [tests.confidence(s) for s in strata]),
+        "columns": _each(strata, [tests.columns(s) for s in strata]),
     }
     by_bundle = {test: found for test, found in by_bundle.items() if found}
     rest: dict[Test, Sequence[Result]] = {}
@@ -149,7 +156,9 @@ def judge(strata: Sequence[Stratum], versus: VersusRest | None, policy: Policy, 
         n=sum(s.seen.n for s in strata),
         p_value=min(1.0, families * min(p_values)) if p_values else 1.0,
         alpha=policy.alpha,
-        effect=_effect([result for _, result in by_bundle.get("embedding", [])]),
+        effect=_effect([(result.n, result.effect2) for _, result in by_bundle.get("embedding", [])]),
+        effect_low=_effect([(result.n, result.low2) for _, result in by_bundle.get("embedding", [])]),
+        effect_high=_effect([(result.n, result.high2) for _, result in by_bundle.get("embedding", [])]),
         readings=tuple(readings),
         estimate=estimate,
         labelled=labelled,
@@ -158,6 +167,7 @@ def judge(strata: Sequence[Stratum], versus: VersusRest | None, policy: Policy, 
         explained_p=explained_p,
         versions=tuple(sorted({s.version for s in strata})),
         bundles=bundles,
+        labels_alarm=labels_p is not None and labels_p < each,
     )
 
 
@@ -177,9 +187,9 @@ def _verdict(
     if estimate is not None and estimate.high < estimate.reference - policy.tolerance:
         return "harmful"
     mix = alarms & {"classes", "classes-vs-rest"}
-    inputs = alarms & {"embedding", "mmd", "embedding-vs-rest"}
+    inputs = alarms & {"embedding", "mmd", "columns", "embedding-vs-rest"}
     explained = explained_p is None or explained_p >= each
-    if mix and (not inputs or (inputs & {"embedding", "mmd"} and explained)):
+    if mix and (not inputs or (inputs & {"embedding", "mmd", "columns"} and explained)):
         return "label-shift"
     return "drift"
 
@@ -204,6 +214,7 @@ def _labels_p(strata: Sequence[Stratum], labelled: int, correct: int, policy: Po
     return estimates.label_p_value(labelled, correct, expected, policy.tolerance)
 
 
-def _effect(results: Sequence[Result]) -> float:
-    n = sum(result.n for result in results)
-    return math.sqrt(sum(result.n * result.effect2 for result in results) / n) if n else 0.0
+def _effect(squares: Sequence[tuple[int, float]]) -> float:
+    """The distance over bundles, from (items, squared distance) of each."""
+    n = sum(count for count, _ in squares)
+    return math.sqrt(sum(count * square for count, square in squares) / n) if n else 0.0

@@ -69,13 +69,76 @@ class Reference:
     @cached_property
     def metric(self) -> Metric:
         """Mean and ridged covariance of all features."""
-        rows = self.rows()
-        return Metric.of_moments(self.m, rows.sum(axis=0, dtype=np.float64), (rows.T @ rows).astype(np.float64))
+        return _metric(self.rows())
+
+    def watched(self) -> npt.NDArray[np.float32]:
+        """What is watched over time [m, D]: features, or, of a model without them, indicators of classes and confidence
+        bins. ``Summary.watched`` is the same of a window."""
+        if self.features is not None:
+            return self.rows()
+        parts = [] if self.classes is None else [one_hot(self.classes, self.class_count)]
+        parts += [] if self.confidence is None else [one_hot(self.bins, len(self.edges) + 1)]
+        return np.concatenate(parts, axis=1)
+
+    @cached_property
+    def watched_metric(self) -> Metric:
+        """Mean and ridged covariance of what is watched."""
+        return self.metric if self.features is not None else _metric(self.watched())
 
     @cached_property
     def class_counts(self) -> Counts:
         """Predicted classes, int64 [K]."""
         return np.bincount(self.classes if self.classes is not None else [], minlength=self.class_count)
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether there are labels, all of classes that the model can predict."""
+        labels = self.labels
+        return labels is not None and 0 <= int(labels.min()) <= int(labels.max()) < self.class_count
+
+    @cached_property
+    def cell_counts(self) -> Counts:
+        """Items in each Voronoi cell, int64 [cells]."""
+        assert self.cells is not None
+        return np.bincount(self.cells, minlength=self.sizes["cells"])
+
+    @cached_property
+    def cell_classes(self) -> Counts:
+        """Items of each class in each cell [cells, K]: the label's where there are labels, else the predicted one's."""
+        assert self.cells is not None
+        found = np.zeros((self.sizes["cells"], max(self.class_count, 1)), dtype=np.int64)
+        kinds = self.labels if self.has_labels else self.classes
+        if kinds is not None:
+            np.add.at(found, (self.cells, kinds), 1)
+        return found
+
+    def table(self, name: str) -> Counts | None:
+        """Counts of each column at each place, int64 [columns, places]; ``name``: feature_places or category_places."""
+        places: npt.NDArray[np.integer] | None = getattr(self, name)
+        if places is None:
+            return None
+        return np.stack([np.bincount(column, minlength=self.sizes[name]) for column in places.T])
+
+    @property
+    def tables(self) -> list[tuple[int, int]]:
+        """(columns, places) of the numeric features and of the categories, where there are any."""
+        found = [(self.feature_places, "feature_places"), (self.category_places, "category_places")]
+        return [(places.shape[1], self.sizes[name]) for places, name in found if places is not None]
+
+    @cached_property
+    def column_counts(self) -> Counts:
+        """Counts of all columns' places, one after another."""
+        found = [self.table(name) for name in ("feature_places", "category_places")]
+        return np.concatenate([counts.ravel() for counts in found if counts is not None])
+
+    def column_indicators(self) -> npt.NDArray[np.float32] | None:
+        """Where each item is counted in each column, as 0 or 1 [m, sum of columns * places]; None without columns."""
+        parts = []
+        for name in ("feature_places", "category_places"):
+            places: npt.NDArray[np.integer] | None = getattr(self, name)
+            if places is not None:
+                parts.append(one_hot(places.ravel(), self.sizes[name]).reshape(self.m, -1))
+        return np.concatenate(parts, axis=1) if parts else None
 
     @cached_property
     def class_means(self) -> npt.NDArray[np.float64]:
@@ -113,6 +176,10 @@ class Reference:
     def accuracy(self) -> float | None:
         """Share of correct items, where labels are known."""
         return float(self.correct.mean()) if self.correct is not None else None
+
+
+def _metric(rows: npt.NDArray[np.float32]) -> Metric:
+    return Metric.of_moments(len(rows), rows.sum(axis=0, dtype=np.float64), (rows.T @ rows).astype(np.float64))
 
 
 def one_hot(values: npt.NDArray[np.integer], count: int) -> npt.NDArray[np.float32]:

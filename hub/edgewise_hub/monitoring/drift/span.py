@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 from edgewise_hub.monitoring.drift.summary import Summary
 
 
 class Seen(NamedTuple):
-    """One window, summed up. ``at``: when the hub received it."""
+    """One window, summed up. ``at``: when the hub received it; ``counters``: of the wire's names."""
 
     at: float
     device: str
     bundle: str
     summary: Summary
+    counters: Mapping[str, int] = MappingProxyType({})
 
 
 def cut(windows: Sequence[Seen], limits: Mapping[str, int], min_n: int) -> int:

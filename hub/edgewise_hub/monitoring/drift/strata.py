@@ -16,26 +16,31 @@ import numpy as np
 from scipy import stats
 
 from edgewise_hub.monitoring.drift import classes as class_test
+from edgewise_hub.monitoring.drift import columns as column_test
 from edgewise_hub.monitoring.drift import confidence as ks
 from edgewise_hub.monitoring.drift import mmd, ridge_t2
 from edgewise_hub.monitoring.drift.baseline import Baseline
 from edgewise_hub.monitoring.drift.joint import Joint, fisher
-from edgewise_hub.monitoring.drift.null import SMALLEST
+from edgewise_hub.monitoring.drift.null import SMALLEST, Null
 from edgewise_hub.monitoring.drift.ridge_t2 import effective_n
 from edgewise_hub.monitoring.drift.summary import Summary
 
+Z95 = 1.96
 MIN_ITEMS = 20
 """A bundle with fewer items in a span is left out: its mean is not normal enough."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """One test in one bundle: ``n`` items; ``effect2``: squared distance beyond what chance gives (embedding only)."""
+    """One test in one bundle: ``n`` items; ``effect2``: squared distance beyond what chance gives, and its 95% interval
+    (embedding only)."""
 
     statistic: float
     p_value: float
     n: int
     effect2: float = 0.0
+    low2: float = 0.0
+    high2: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -78,7 +83,7 @@ def embedding(stratum: Stratum, *, reweighted: bool = False) -> Result | None:
         return None
     n_e = effective_n(n, reference.m)
     statistic = ridge_t2.statistic(reference.metric, seen.mean(reference.scale) - expected, n_e)
-    return Result(statistic, null.p_value(statistic), seen.n_embedding, max(statistic - null.mean, 0.0) / n_e)
+    return _sized(statistic, null, seen.n_embedding, n_e)
 
 
 def reweighted(stratum: Stratum) -> Result | None:
@@ -134,10 +139,39 @@ def confidence(stratum: Stratum) -> Result | None:
     return Result(statistic, null.p_value(statistic), counted)
 
 
+def columns(stratum: Stratum) -> Result | None:
+    """The column of a table that differs most from the reference's."""
+    reference, seen = stratum.baseline.reference, stratum.seen
+    counts = np.concatenate([seen.features.ravel(), seen.categories.ravel()])
+    width = sum(columns * places for columns, places in reference.tables)
+    if not width or len(counts) != width:
+        return None
+    first, places = reference.tables[0]
+    counted = int(counts[: first * places].sum()) // first
+    if counted < MIN_ITEMS:
+        return None
+    n = _judged_n(stratum, counted)
+    null = stratum.baseline.nulls(n, stratum.run)["columns"]
+    if null is None:
+        return None
+    n_e = effective_n(n, reference.m)
+    statistic = float(column_test.statistics(counts[None, :], reference.column_counts, reference.tables, n_e)[0])
+    return Result(statistic, null.p_value(statistic), counted)
+
+
 def joint(strata: Sequence[tuple[Stratum, float]], tests: Mapping[str, Collection[str]]) -> Joint:
     """The joint null of ``tests`` (name -> the bundles that it ran in) over (stratum, n) of each bundle."""
     drawn = {s.bundle: s.baseline.nulls(n, s.run).drawn for s, n in strata}
     return Joint([fisher([drawn[bundle][test] for bundle in sorted(bundles)]) for test, bundles in tests.items()])
+
+
+def _sized(statistic: float, null: Null, n: int, n_e: float) -> Result:
+    """The statistic is a quadratic form: where the distance is d, it has the null's mean and n_e d^2, and at most the
+    null's variance and 4 n_e d^2, since no weight of the form is above 1."""
+    beyond = max(statistic - null.mean, 0.0)
+    width = Z95 * math.sqrt(null.deviation**2 + 4 * beyond)
+    low, high = max(statistic - null.mean - width, 0.0), max(statistic - null.mean + width, 0.0)
+    return Result(statistic, null.p_value(statistic), n, beyond / n_e, low / n_e, high / n_e)
 
 
 def _judged_n(stratum: Stratum, n: int) -> int:
@@ -156,7 +190,7 @@ def embedding_versus(stratum: Stratum, rest: Stratum) -> Result | None:
         return None
     delta = stratum.seen.mean(reference.scale) - rest.seen.mean(reference.scale)
     statistic = ridge_t2.statistic(reference.metric, delta, n_e)
-    return Result(statistic, null.p_value(statistic), n, max(statistic - null.mean, 0.0) / n_e)
+    return _sized(statistic, null, n, n_e)
 
 
 def classes_versus(stratum: Stratum, rest: Stratum, rng: np.random.Generator) -> Result | None:

@@ -96,3 +96,10 @@ class Summary:
     def mean(self, scale: int) -> npt.NDArray[np.float64]:
         """Mean feature vector [D]."""
         return self.total / (max(self.n_embedding, 1) * scale)
+
+    def watched(self, scale: int) -> tuple[int, npt.NDArray[np.float64]]:
+        """Items, and the sum of what is watched over time: as ``Reference.watched``."""
+        if len(self.total):
+            return self.n_embedding, self.total / scale
+        counts = [part for part in (self.classes, self.confidence) if len(part)]
+        return (int(counts[0].sum()), np.concatenate(counts).astype(np.float64)) if counts else (0, np.zeros(0))

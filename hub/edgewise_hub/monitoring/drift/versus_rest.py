@@ -12,12 +12,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from edgewise_hub.monitoring.drift import one_device, ridge_t2, strata
+from edgewise_hub.monitoring.drift import evalues, one_device, ridge_t2, strata
 from edgewise_hub.monitoring.drift.baseline import Baseline
 from edgewise_hub.monitoring.drift.joint import Joint
 from edgewise_hub.monitoring.drift.strata import Result, Stratum
 from edgewise_hub.monitoring.drift.summary import Summary
 
+RATE = 0.1
+"""False discovery rate among the groups that stand out."""
 Fleet = Mapping[str, Mapping[str, Summary]]
 """device -> bundle -> what it sent in a span."""
 
@@ -39,6 +41,7 @@ class VersusRest:
     classes: tuple[Result, ...] = ()
     joint: Joint | None = None
     without: tuple[str, ...] = ()
+    stands_out: bool = False
 
     @property
     def p_value(self) -> float:
@@ -94,7 +97,8 @@ def compare_all(
         worst = max(differing, key=lambda group: (_rounded(now[group].size), _distance(own[group])))
         found[worst] = now[worst]
         left.append(worst)
-    return found
+    named = evalues.e_bh({group: evalues.calibrate(versus.p_value) for group, versus in found.items()}, RATE)
+    return {group: replace(versus, stands_out=group in named) for group, versus in found.items()}
 
 
 def compare(

@@ -21,9 +21,6 @@ import numpy.typing as npt
 
 from edgewise_hub.monitoring.drift.null import Null
 
-HORIZONS = (1, 4, 16, 64)
-"""In steps."""
-
 Array = npt.NDArray[np.float64]
 
 
@@ -91,10 +88,10 @@ class Weighted:
 
 @dataclass
 class Watch:
-    """The devices of one group and one bundle. ``width``: of the whitened features."""
+    """The devices of one group and one bundle. ``width``: of the whitened features; ``horizons``: in steps, from 1."""
 
     width: int
-    horizons: tuple[int, ...] = HORIZONS
+    horizons: tuple[int, ...]
     devices: dict[str, Weighted] = field(default_factory=dict)
 
     def step(self, seen: Mapping[str, tuple[int, Array]]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from edgewise_hub.monitoring.drift.baseline import PROMISE
+from edgewise_hub.monitoring.drift.finding import CONCEPT, Finding
 from edgewise_hub.monitoring.drift.panel import Judged, Reading
 
 _DIFFERENCES = {
@@ -9,10 +11,37 @@ _DIFFERENCES = {
     "mmd": "its inputs differ from the reference",
     "classes": "its mix of predicted classes differs from the reference",
     "confidence": "the model's confidence differs from the reference",
+    "columns": "a column of its inputs differs from the reference",
     "embedding-vs-rest": "its inputs differ from the rest of the fleet",
     "classes-vs-rest": "its mix of predicted classes differs from the rest of the fleet",
 }
 _TITLES = {"drift": "Drift", "harmful": "Harmful drift", "label-shift": "Label shift"}
+
+
+def tell(finding: Finding, group: str) -> str:
+    """All that was found of a group, broken inputs first."""
+    judged, watched = finding.judged, finding.watched
+    if finding.broken:
+        problems = "; ".join(broken.words for broken in finding.broken[:2])
+        return f"Data quality in {group}: {problems}. Whether it drifted cannot be told while inputs are broken."
+    if watched is None or any(reading.alarm for reading in judged.readings) or judged.labels_alarm:
+        return say(judged, group)
+    if watched.concept >= CONCEPT:
+        return (
+            f"Harmful drift in {group}: over time, labels show more errors than the reference, while its inputs look "
+            f"the same (evidence {watched.concept:,.0f}, an alarm at {CONCEPT:,.0f}). {_span_rate()}"
+        )
+    if watched.group is not None and watched.group.alarm:
+        spans = "span" if watched.group.horizon == 1 else f"{watched.group.horizon} spans"
+        return (
+            f"Drift in {group}: slight in any one span, clear over the last {spans} (about {watched.group.n:,.0f} "
+            f"inferences): its inputs differ from the reference. {_span_rate()}"
+        )
+    return say(judged, group)
+
+
+def _span_rate() -> str:
+    return f"Such an alarm is false at most once in {PROMISE:,.0f} spans on average."
 
 
 def say(judged: Judged, group: str) -> str:
