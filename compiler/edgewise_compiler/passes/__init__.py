@@ -42,6 +42,7 @@ BUILT_IN = {
     "quantize": "quantize:Quantize",
     "dynamic": "dynamic:Dynamic",
     "weights": "weights:Weights",
+    "lighten": "lighten:Lighten",
     "equalize": "equalize:Equalize",
     "correct": "correct:Correct",
     "sensitivity": "sensitivity:Sensitivity",

@@ -103,7 +103,9 @@ class OnnxRuntime(Target):
             yield "4-bit weights", node("weights", Weights.Config(bits=4, form="nbits"), model=base)
         for scheme in schemes[:1]:
             whole = chains.static(ask, scheme, last_float=False)
-            yield f"{scheme}, 4-bit weights, QAT", chains.trained(ask, whole, base, bits=4)
+            trained = chains.trained(ask, whole, base, bits=4)
+            yield f"{scheme}, 4-bit weights, QAT", trained
+            yield "4-bit weights, QAT, computed in float", node("lighten", model=trained)
 
 
 class OnnxRuntimeWeb(OnnxRuntime):

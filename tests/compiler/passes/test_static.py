@@ -60,6 +60,21 @@ def test_four_bit_weights_are_half_a_byte_each(bench, nets):
     assert bench.snr(base, quantized) > 10
 
 
+@pytest.mark.parametrize("config", [{}, {"weight_bits": 4}, {"last_float": False}], ids=["8 bits", "4 bits", "all"])
+def test_lightened_it_computes_in_float_with_the_weights_it_has(bench, nets, operators, config):
+    base, quantized = int8(bench, nets(), **config)
+    light = bench.apply("lighten", model=quantized)
+    assert not {"QuantizeLinear", "DequantizeLinear"} & set(operators(light))
+    assert light.stat().st_size < quantized.stat().st_size
+    assert bench.snr(base, light) >= bench.snr(base, quantized) - 1, "no activation is rounded any more"
+
+
+def test_lighten_refuses_what_has_no_small_weights(bench, nets):
+    base = bench.apply("optimize", model=bench.save(nets()))
+    with pytest.raises(Refusal, match="no quantized weight"):
+        bench.apply("lighten", model=base)
+
+
 def test_what_touches_an_infinite_mask_stays_float(make_bench, build):
     random = np.random.default_rng(0)
     nodes = [
