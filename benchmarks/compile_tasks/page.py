@@ -97,8 +97,8 @@ def write(results: list[Result]) -> None:
         "take turns in one run, round by round, through the runtimes that the agent serves with. *Times smaller*: the "
         "file against the source's ONNX.\n\n"
         f"Budgets: {budgets}. What is chosen is chosen unattended; where "
-        "nothing meets the budget it is the nearest, and the last column says what it lacks. MiniLM is compiled without "
-        "the rungs that train.\n\n"
+        "nothing meets the budget it is the nearest, and the last column says what it lacks. MiniLM is compiled "
+        "without the rungs that train.\n\n"
         "Each task was a run of its own on a machine that others used as well (load: processes that wanted a "
         f"processor): {runs}. Compare models within a task only. {platform.processor() or platform.machine()}.",
         ["task", "model", "metric", "points", "latency", "times smaller", "minutes", "chosen"],
