@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgewise.wire.experiment import AB, DISTANCE_BINS, CanaryRequests, Escalate, Interleave, Policy, Shadow
+from edgewise.wire.experiment import AB, DISTANCE_BINS, CanaryRequests, Escalate, Interleave, Policy, Shadow, draw
 from edgewise_agent.serving.routing.choose import choose, mirrored
 from edgewise_agent.serving.routing.compare import compare, distance_bin
 from edgewise_agent.serving.routing.interleave import Draft, Team, ranked_scores, ranking, team_draft, winner
@@ -31,6 +31,29 @@ def test_ab_by_key_holds_its_weight_and_sticks(weight: float) -> None:
     again = [choose(policy, request=f"other{i}", key=f"user{i}", device="e") for i in range(N)]
     assert first == again, "neither request nor device matters"
     assert within(first.count("candidate"), weight)
+
+
+def test_the_difference_of_the_arms_is_unbiased_over_draws() -> None:
+    """Users differ, and each asks often: the draw of users alone decides how far an estimate is off."""
+    rng = np.random.default_rng(3)
+    accuracy, gain, estimates = rng.uniform(0.3, 0.8, 200), 0.1, []
+    for salt in range(400):
+        policy = AB(experiment="ab", weight=0.3, salt=str(salt))
+        arms = [choose(policy, request="r", key=f"user{i}", device="d") for i in range(len(accuracy))]
+        theirs = np.array([arm == "candidate" for arm in arms])
+        estimates.append(accuracy[theirs].mean() + gain - accuracy[~theirs].mean())
+    error = np.std(estimates) / math.sqrt(len(estimates))
+    assert abs(np.mean(estimates) - gain) <= BOUND * error
+
+
+def test_experiments_draw_apart() -> None:
+    """Who was a candidate in one experiment is as often one in the next."""
+    first, second = AB(experiment="a"), AB(experiment="b")
+    both = sum(
+        choose(first, request="r", key=f"u{i}", device="d") == choose(second, request="r", key=f"u{i}", device="d")
+        for i in range(N)
+    )
+    assert within(both, 0.5)
 
 
 def test_ab_by_device_gives_one_device_one_arm() -> None:
@@ -124,6 +147,19 @@ def test_equal_rankers_win_equally_often_and_a_better_one_more() -> None:
 
 def test_more_clicks_win_and_as_many_tie() -> None:
     assert (winner(2, 1), winner(0, 1), winner(1, 1), winner(0, 0)) == ("active", "candidate", None, None)
+
+
+def test_interleaving_is_unbiased_with_the_coins_of_requests() -> None:
+    """Equal rankers, a user who looks at the top first, and coins as the agent draws them."""
+    policy, rng = Interleave(experiment="i", output="scores"), random.Random(11)
+    won: dict[Team | None, int] = {"active": 0, "candidate": 0, None: 0}
+    for i in range(N // 4):
+        ranks = [rng.sample(range(8), 8) for _ in range(2)]
+        rounds = iter(range(8))
+        draft = team_draft(*ranks, lambda i=i, rounds=rounds: draw(policy, f"r{i}\0{next(rounds)}") < 0.5)
+        won[credited(draft, clicks_of(draft, set(rng.sample(range(8), 3)), rng))] += 1
+    decided = won["active"] + won["candidate"]
+    assert decided > 1000 and abs(won["active"] - decided / 2) <= BOUND * math.sqrt(decided) / 2
 
 
 def test_rankings_of_scores() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import count
+
 from edgewise.wire.experiment import Interleave, draw
 from edgewise_agent.serving.inference import Answer, InferenceFailed, Request
 from edgewise_agent.serving.quality import InputRefused
@@ -24,7 +26,7 @@ class Interleaving:
         try:
             other = arms.run("candidate", request, apart=True)
             ours, theirs = ranking(answer.outputs[name]), ranking(other.outputs[name])
-            rounds = iter(range(len(ours)))
+            rounds = count()
             draft = team_draft(ours, theirs, lambda: draw(self.policy, f"{request.id}\0{next(rounds)}") < 0.5)
             answer.outputs[name] = ranked_scores(answer.outputs[name], draft)
         except (InputRefused, InferenceFailed, ValueError):
