@@ -76,7 +76,12 @@ def new_world(template: Path, tmp_path: Path) -> Iterator[Callable[..., Any]]:
         yield start
 
 
-@pytest.fixture(name="models")
+@pytest.fixture(name="worlds_module", scope="session")
+def _worlds() -> ModuleType:
+    return worlds
+
+
+@pytest.fixture(name="models", scope="session")
 def _models() -> ModuleType:
     return models
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import msgspec
 
 from edgewise.wire.experiment import Shadow, Sums
@@ -73,7 +75,7 @@ class Evidence(msgspec.Struct, kw_only=True):
 
 def split_evidence(plan: Plan, evidence: Evidence, devices: dict[str, int]) -> float:
     """Log of the evidence that the arms were not filled as drawn: reject at log(1 / SPLIT_ALPHA). ``devices``: by arm,
-    of an A/B by device. Every look at it counts: the hypotheses that are tested share SPLIT_ALPHA by the largest."""
+    of an A/B by device. Of several tests the largest counts, less their number: an average of e-values is one."""
     found = [capital.evidence() for capital in (evidence.share, evidence.labels) if capital is not None and capital.n]
     arms, weight = evidence.sums.arms, plan.weight
     if devices and weight is not None:
@@ -83,4 +85,4 @@ def split_evidence(plan: Plan, evidence: Evidence, devices: dict[str, int]) -> f
         mirrored = (arms["shadow"].requests if "shadow" in arms else 0) + evidence.sums.compared.dropped
         rest = max(0, arms["active"].requests - mirrored)
         found.append(shares_evidence([mirrored, rest], [plan.policy.share, 1 - plan.policy.share]))
-    return max(found, default=0.0)
+    return max(found) - math.log(len(found)) if found else 0.0

@@ -32,7 +32,7 @@ from edgewise_hub.rollouts import controller
 from edgewise_hub.rollouts.errors import RolloutError
 
 UNFINISHED = ("queued", "running")
-WAITING = "; waits for another rollout of the model to end"
+WAITING = "; waits for another rollout or experiment of the model to end"
 
 
 def create(
@@ -165,8 +165,8 @@ def _compile(session: Session, hub: Hub, run: TrainingRun, now: float) -> None:
 
 
 def _roll_out(session: Session, hub: Hub, run: TrainingRun, now: float) -> None:
-    """Start the planned rollout, once no other is on its way there. Where it cannot start, the version stands and the
-    reason says why."""
+    """Start the planned rollout, once no other, and no experiment, is on its way there. Where it cannot start, the
+    version stands and the reason says why."""
     if run.rollout is None:
         _end(run, "accepted", run.reason, now)
         return
@@ -176,7 +176,7 @@ def _roll_out(session: Session, hub: Hub, run: TrainingRun, now: float) -> None:
         with session.begin_nested():
             run.rollout_id = controller.create(session, hub, body, now).id
     except RolloutError as error:
-        if error.code == "rollout-running":
+        if error.code in ("rollout-running", "experiment-running"):
             run.reason = learned + WAITING
             return
         _end(run, "accepted", f"{learned}; not rolled out: {error}", now)

@@ -3,7 +3,7 @@
 // Rules: an event is a hint that something changed, never the truth; after every (re)connect a "resync" tells the
 // readers that they may have missed some; a stream that ends is opened again after a growing, bounded wait.
 
-const KINDS = ["device", "rollout", "judgement", "alert", "job", "training-run", "sample-request"] as const;
+const KINDS = ["device", "rollout", "experiment", "judgement", "alert", "job", "training-run", "sample-request"] as const;
 
 export type Kind = (typeof KINDS)[number];
 export type Connection = "connecting" | "live" | "reconnecting";

@@ -26,6 +26,12 @@ export type RolloutIn = Schemas["RolloutIn"];
 export type StageIn = Schemas["StageIn"];
 export type GatesIn = Schemas["GatesIn"];
 
+export type Experiment = Schemas["ExperimentOut"];
+export type ExperimentDetail = Schemas["ExperimentDetail"];
+export type ExperimentArm = Schemas["ExperimentArm"];
+export type ExperimentDevice = Schemas["ExperimentDeviceOut"];
+export type ExperimentIn = Schemas["ExperimentIn"];
+
 export type DriftGroup = Schemas["DriftGroup"];
 export type Judgement = Schemas["JudgementOut"];
 export type DeviceHistory = Schemas["DeviceHistoryOut"];

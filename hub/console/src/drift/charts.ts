@@ -103,7 +103,7 @@ export function sharedOptions(onPoint: (index: number | null) => void): Shared {
   });
 }
 
-function timeAxis(palette: Palette): uPlot.Axis {
+export function timeAxis(palette: Palette): uPlot.Axis {
   return {
     stroke: palette.muted,
     font: FONT,
@@ -121,7 +121,7 @@ function timeLabels(ticks: number[], step: number): string[] {
   return ticks.map((tick) => format.format(tick * 1000));
 }
 
-function valueAxis(palette: Palette): uPlot.Axis {
+export function valueAxis(palette: Palette): uPlot.Axis {
   return {
     stroke: palette.muted,
     font: FONT,

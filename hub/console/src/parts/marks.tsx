@@ -6,7 +6,7 @@ export type Tone = "ok" | "info" | "warn" | "bad" | "off";
 type Shape =
   "disc" | "check" | "half" | "ring" | "diamond" | "back" | "bar" | "dot" | "triangle" | "arrow" | "pause" | "square";
 
-/** Every state that the API names, of devices, rollouts, stages, gates, verdicts, jobs and alerts. */
+/** Every state that the API names, of devices, rollouts, stages, gates, experiments, verdicts, jobs and alerts. */
 export const MARKS = {
   confirmed: ["ok", "disc"],
   trial: ["info", "half"],
@@ -33,6 +33,14 @@ export const MARKS = {
   drift: ["warn", "triangle"],
   harmful: ["bad", "diamond"],
   "data-quality": ["bad", "square"],
+  "candidate-wins": ["ok", "check"],
+  "control-wins": ["warn", "back"],
+  "no-difference": ["ok", "ring"],
+  guardrail: ["bad", "diamond"],
+  broken: ["bad", "triangle"],
+  stopped: ["off", "square"],
+  "taking-part": ["info", "half"],
+  left: ["off", "bar"],
   queued: ["off", "dot"],
   accepted: ["ok", "check"],
   rejected: ["warn", "square"],
@@ -49,6 +57,12 @@ const WORDS: Partial<Record<StateName, string>> = {
   "label-shift": "label shift",
   harmful: "harmful drift",
   "data-quality": "broken inputs",
+  "candidate-wins": "candidate wins",
+  "control-wins": "control wins",
+  "no-difference": "no difference",
+  guardrail: "guardrail broken",
+  broken: "split broken",
+  "taking-part": "taking part",
   wait: "waiting for evidence",
   quiet: "no drift",
 };

@@ -6,6 +6,9 @@ import { ApiError, onSignedOut, readSession } from "../api/client";
 import { live } from "../api/live";
 import { forgetAll } from "../api/resource";
 import { DriftPage } from "../drift/page";
+import { ExperimentsPage } from "../experiments/list";
+import { NewExperimentPage } from "../experiments/new";
+import { ExperimentPage } from "../experiments/page";
 import { FleetPage } from "../fleet/page";
 import { ModelPage } from "../models/page";
 import { ModelsPage } from "../models/list";
@@ -105,6 +108,10 @@ function pageFor({ parts, query }: Route) {
     ) : (
       <RolloutPage key={name} id={name} />
     );
+  }
+  if (place === "experiments") {
+    if (name === undefined) return <ExperimentsPage />;
+    return name === "new" ? <NewExperimentPage /> : <ExperimentPage key={name} id={name} />;
   }
   if (place === "drift") return <DriftPage key={name ?? ""} model={name} />;
   return (

@@ -5,7 +5,7 @@ import { useRef, useState, useSyncExternalStore, type ReactNode } from "react";
 import { ApiError, NO_ANSWER, signOut } from "../api/client";
 import { live, type Connection } from "../api/live";
 import { useAll, useHubAnswers } from "../api/resource";
-import type { Alert, Rollout } from "../api/types";
+import type { Alert, Experiment, Rollout } from "../api/types";
 import { count } from "../format";
 import { Trouble } from "../parts/notices";
 import { to, type Route } from "../routing";
@@ -21,6 +21,7 @@ export function Frame({ route, onSignedOut, children }: FrameProps) {
   const [error, setError] = useState<ApiError>();
   const alerts = useAll<Alert>("/alerts?open=true", ["alert"]).data?.length ?? 0;
   const running = useAll<Rollout>("/rollouts?state=running", ["rollout"]).data?.length ?? 0;
+  const comparing = useAll<Experiment>("/experiments?state=running", ["experiment"]).data?.length ?? 0;
   const answers = useHubAnswers();
   const place = route.parts[0] ?? "fleet";
 
@@ -54,6 +55,7 @@ export function Frame({ route, onSignedOut, children }: FrameProps) {
           <NavLink to="fleet" at={place} title="Fleet" />
           <NavLink to="models" at={place} title="Models" />
           <NavLink to="rollouts" at={place} title="Rollouts" badge={running} badgeLabel={`${running} running`} />
+          <NavLink to="experiments" at={place} title="Experiments" badge={comparing} badgeLabel={`${comparing} running`} />
           <NavLink to="drift" at={place} title="Drift" badge={alerts} badgeLabel={count(alerts, "open alert")} bad />
         </nav>
         <LiveMark />
