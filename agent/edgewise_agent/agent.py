@@ -34,6 +34,7 @@ from edgewise_agent.download import BlockRefused
 from edgewise_agent.events import ChildSaid, Connected, Disconnected, Event, Inbound
 from edgewise_agent.facts import Fact, device_facts, rss
 from edgewise_agent.identity import Identity, verifier
+from edgewise_agent.notify import Notifier
 from edgewise_agent.reconcile import reconcile
 from edgewise_agent.report import build
 from edgewise_agent.serving.allowance import allowance
@@ -49,10 +50,9 @@ from edgewise_agent.serving.children import Children
 from edgewise_agent.serving.options import Options
 from edgewise_agent.serving.process import ServeProcess
 from edgewise_agent.store.blobs import BlobStore
-from edgewise_agent.store.disk import Disk, DiskError, read
+from edgewise_agent.store.disk import Disk, DiskError
 from edgewise_agent.store.installs import Installs
 from edgewise_agent.transfer import Transfer
-from edgewise_agent.trust import TrustState
 from edgewise_agent.windows import privacy
 from edgewise_agent.windows.consent import SampleKeeper
 from edgewise_agent.windows.message import experiment_message, window_message
@@ -116,6 +116,7 @@ class Agent:
             self._connection, identity.tenant, identity.device, limits.of_owner(os.environ), self._now()
         )
         self._limit()
+        self._notify = Notifier(os.environ)
         self._rejected: Failure | None = None
         self._refused = self._lost = 0
         self._facts: dict[str, Fact] = device_facts()
@@ -126,13 +127,17 @@ class Agent:
         self._sampled: dict[str, bool] = {}
         self._busy = self._stopping = False
 
-    def run(self) -> None:
-        """Until ``request_stop``."""
+    def run(self) -> int:
+        """Until ``request_stop``; returns the exit status."""
         self._connection.start()
+        self._notify.ready()
         while not self._stopping:
             self._wait()
             self._look()
+            self._notify.alive(self._now())
+        self._notify.stopping()
         self._stop()
+        return 0
 
     def request_stop(self) -> None:
         """Stop soon; safe to call from a signal handler."""
@@ -246,14 +251,10 @@ class Agent:
 
     def _load_trust(self) -> None:
         """What was accepted before the restart stays in force, with or without a hub."""
-        content = read(self._data / "trust.json", 512 * 1024)
-        if content is None:
+        state = trust.read_state(self._data)
+        if state is None:
             return
-        try:
-            state = msgspec.json.decode(content, type=TrustState)
-            self._actions.desired = unseal(state.envelope, Desired, self._verify) if state.envelope else None
-        except msgspec.DecodeError as error:
-            raise trust.Refused(f"{self._data / 'trust.json'}: {error}; enroll anew", code="trust-damaged") from error
+        self._actions.desired = unseal(state.envelope, Desired, self._verify) if state.envelope else None
         self._actions.trust = state
 
     def _desired(self, envelope: bytes) -> None:
@@ -275,7 +276,7 @@ class Agent:
         if state is actions.trust:
             return
         self._postponed = envelope
-        self._disk.replace(self._data / "trust.json", msgspec.json.encode(state))
+        self._disk.replace(self._data / trust.STATE_FILE, msgspec.json.encode(state))
         self._postponed = None
         actions.desired, actions.trust = desired, state
         actions.collect_due = True

@@ -1,4 +1,5 @@
-"""What the agent refuses, and why. Pure: bytes and state in, a decision out; fetching and saving are elsewhere.
+"""What the agent refuses, and why. Pure but for ``read_state``: bytes and state in, a decision out; fetching and saving
+are elsewhere.
 
 A desired state (``accept``), in this order:
 1. its signature is by a pinned key (``bad-envelope``, ``bad-signature``) and it is of the schema (``bad-message``...);
@@ -19,6 +20,8 @@ blobs that the agent needs and their bounds (``bad-bundle``).
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import msgspec
 
 from edgewise.bundle import Manifest, Verify, digest, unseal
@@ -26,7 +29,9 @@ from edgewise.errors import EdgewiseError
 from edgewise.wire.codec import Count, Name
 from edgewise.wire.control import Desired, Duty
 from edgewise_agent.store.blobs import MAX_BLOB
+from edgewise_agent.store.disk import read
 
+STATE_FILE = "trust.json"
 NEEDED_BLOBS = ("model", "sketch", "smoke")
 
 
@@ -47,6 +52,15 @@ class TrustState(msgspec.Struct, frozen=True, kw_only=True):
     generation: Count = 0
     signed_time: float = 0.0
     floors: dict[Name, Count] = {}
+
+
+def read_state(data: Path) -> TrustState | None:
+    """What was accepted before, from a data folder. Raises Refused (``trust-damaged``) or DiskError."""
+    content = read(data / STATE_FILE, 512 * 1024)
+    try:
+        return None if content is None else msgspec.json.decode(content, type=TrustState)
+    except msgspec.DecodeError as error:
+        raise Refused(f"{data / STATE_FILE}: {error}; enroll anew", code="trust-damaged") from error
 
 
 def accept(

@@ -1,0 +1,1 @@
+"""``edgewise-agent ...``: one file a subcommand, with ``add`` (its arguments) and ``run``."""
