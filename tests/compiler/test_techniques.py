@@ -11,7 +11,9 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from edgewise_agent.runtimes import open_runtime
+from edgewise.bundle import digest, seal
+from edgewise_agent.runtimes import Runtime, open_runtime
+from edgewise_agent.serving.model import open_model
 from edgewise_compiler.cli import techniques_of
 from edgewise_compiler.data import Data
 from edgewise_compiler.errors import CompileError
@@ -40,7 +42,19 @@ def weights_of(path: Path) -> list[np.ndarray[Any, Any]]:
     return [numpy_helper.to_array(tensor) for tensor in onnx.load_model(str(path)).graph.initializer]
 
 
-def test_an_adapter_apart_is_a_blob_beside_a_base_that_stays_the_same(swapped: Any, compiled: Any, here: Any) -> None:
+def served(bundle: Any, folder: Path) -> Runtime:
+    """The bundle as a device opens it, from its blobs and its envelope."""
+    folder.mkdir()
+    for role, file in bundle.files.items():
+        (folder / bundle.manifest.blobs[role].sha256).write_bytes(file.read_bytes())
+    envelope = seal(bundle.manifest, lambda payload: ("key", b"not checked: the supervisor did"))
+    (folder / digest(envelope)).write_bytes(envelope)
+    return open_model(digest(envelope), folder).runtime
+
+
+def test_an_adapter_apart_is_a_blob_beside_a_base_that_stays_the_same(
+    swapped: Any, compiled: Any, here: Any, tmp_path: Path
+) -> None:
     bundles = [
         compiled(swapped, [here], name, techniques=Techniques(lora=4, apart=True, steps=steps))[0]
         for name, steps in (("short", 1), ("long", 400))
@@ -55,7 +69,7 @@ def test_an_adapter_apart_is_a_blob_beside_a_base_that_stays_the_same(swapped: A
 
     items = pictures(300)
     labels = np.load(swapped.data)["reference/labels"]
-    adapted = open_runtime("onnxruntime", long.files["model"], adapter=long.files["adapter"])
+    adapted = served(long, tmp_path / "device")
     assert [tensor.name for tensor in adapted.describe()[0]] == ["input"]
     reached = np.mean(adapted.infer({"input": items})["scores"].argmax(axis=1) == labels)
     assert reached == pytest.approx(long.report["metric_after"], abs=0.01)
