@@ -94,7 +94,7 @@ def _monitoring(hub: Hub, session: Session) -> None:
         .join(
             newest,
             (Judgement.model == newest.c.model)
-            & (Judgement.group == newest.c.group_name)
+            & (Judgement.group == newest.c.group)
             & (Judgement.span_end == newest.c.end),
         )
         .where(Judgement.tenant_id == hub.tenant)

@@ -14,6 +14,7 @@ from sqlalchemy import select
 
 from edgewise.bundle import digest
 from edgewise.wire.codec import encode_json
+from edgewise_hub import metrics
 from edgewise_hub.api import drift as drift_api
 from edgewise_hub.fleet.tables import Membership
 from edgewise_hub.monitoring.alerts import Past, decide
@@ -183,6 +184,18 @@ def test_a_slight_turn_that_no_span_shows_is_found_over_several_also_by_a_hub_th
     assert "slight in any one span, clear over the last" in alert.summary
     assert judged.details["kinds"] == ["covariate"]
     assert {each["device"] for each in judged.details["devices"]} == {"b0", "b1"}
+
+
+def test_prometheus_reads_each_groups_newest_judgement_and_what_is_open(fleet):
+    assert "edgewise_drift_p_value{" not in metrics.render(fleet.hub).decode()
+    for _ in range(2):
+        fleet.send(slipped={"district-b"})
+        fleet.tick()
+    said = metrics.render(fleet.hub).decode()
+    assert 'edgewise_alerts_open{kind="drift"} 1.0' in said
+    assert 'edgewise_drift_verdict{group="district-b",model="digits",verdict="harmful"} 1.0' in said
+    assert 'edgewise_drift_verdict{group="district-a",model="digits",verdict="quiet"} 1.0' in said
+    assert 'edgewise_estimated_accuracy{bound="low",group="district-b",model="digits"}' in said
 
 
 def test_broken_inputs_are_told_first_and_are_no_drift(fleet):
