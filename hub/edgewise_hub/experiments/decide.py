@@ -68,7 +68,8 @@ def decide(plan: Plan, evidence: Evidence, devices: Devices) -> Decision:
     fewest = min(counted.values())
     if fewest < plan.min_samples or not evidence.effect.n:
         return _with(known, "continue", f"{fewest} of {plan.min_samples} items in the smaller arm")
-    words = f"{_words(plan.metric, mean)}, between {_words(plan.metric, low)} and {_words(plan.metric, high)}"
+    figures = [_figure(plan.metric, each) for each in (mean, low, high)]
+    words = f"{figures[0]} {_UNITS[plan.metric]} ({figures[1]} to {figures[2]})"
     margin = _margin(plan)
     above, below = (-margin, -margin) if plan.metric == "agreement" else (0.0, 0.0)
     if plan.metric == "agreement" and low > above:
@@ -96,16 +97,24 @@ def _shown(metric: Metric, effect: float) -> float:
     return FASTEST**effect - 1 if metric == "latency" else effect
 
 
-def _words(metric: Metric, effect: float) -> str:
+_UNITS: dict[Metric, str] = {
+    "accuracy": "points of accuracy",
+    "latency": "speed",
+    "reward": "wins a request",
+    "agreement": "agreement",
+}
+
+
+def _figure(metric: Metric, effect: float) -> str:
     shown = _shown(metric, effect)
     match metric:
         case "accuracy":
-            return f"{100 * shown:+.1f} points of accuracy"
+            return f"{100 * shown:+.1f}"
         case "latency":
-            return f"{100 * shown:+.0f}% speed"
+            return f"{100 * shown:+.0f}%"
         case "reward":
-            return f"{shown:+.3f} wins a request"
-    return f"{100 * (1 + shown):.1f}% agreement"
+            return f"{shown:+.3f}"
+    return f"{100 * (1 + shown):.1f}%"
 
 
 def _guardrail(plan: Plan, evidence: Evidence, devices: Devices) -> str:

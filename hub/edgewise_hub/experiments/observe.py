@@ -8,9 +8,9 @@ Rules that hold here:
 - each value counts once, however many requests are in it: the requests of a device are alike (cluster, not i.i.d.).
 
 What a value is:
-- **accuracy, latency** of requests drawn one by one (canary by requests, shadow): the candidate's mean in the block
-  less the control's, the better way up. A latency counts in quarter octaves, at most two octaves from the device's own
-  median of the blocks before;
+- **accuracy, latency** of requests drawn one by one (canary by requests; of a shadow accuracy alone): the candidate's
+  mean in the block less the control's, the better way up. A latency counts in quarter octaves, at most two octaves
+  from the device's own median of the blocks before;
 - **accuracy** of an A/B, whose users or devices stay in their arm: one value a device, Horvitz-Thompson around the mean
   so far of the others: [(correct - b)_candidate / w - (correct - b)_control / (1 - w)] / items. Unbiased over the draw,
   also where a device has one user (Howard et al. 2021, section 4.2, of sequential average treatment effects);

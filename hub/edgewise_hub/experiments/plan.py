@@ -16,14 +16,14 @@ from edgewise_hub.experiments.errors import ExperimentError
 Metric = Literal["accuracy", "agreement", "latency", "reward"]
 
 METRICS: dict[str, tuple[Metric, ...]] = {
-    "shadow": ("agreement", "accuracy", "latency"),
+    "shadow": ("agreement", "accuracy"),
     "ab": ("accuracy",),
     "canary-requests": ("accuracy", "latency"),
     "interleave": ("reward",),
     "escalate": ("agreement",),
 }
 """By kind, what can be measured without a bias; the first is the default. Latencies of an A/B are of different devices
-or users, and so are left to the others."""
+or users, and a shadow runs in another thread, at a low priority, when its inputs are warm: neither compares."""
 MARGINS: dict[Metric, float] = {"accuracy": 0.01, "agreement": 0.02, "latency": 0.1, "reward": 0.02}
 _UNNAMED = "experiment"
 
@@ -96,9 +96,6 @@ def make_plan(body: ExperimentIn) -> Plan:
         raise ExperimentError(f"{kind}: expected {wanted}", code="bad-plan")
     by_device = isinstance(policy, AB)  # sticky units: what a device says twice is said once
     guards = body.guardrails
-    ratio = guards.latency_ratio
-    if kind == "shadow" and "latency_ratio" not in guards.model_fields_set:
-        ratio = None  # a shadow runs at a low priority
     return Plan(
         policy=policy,
         metric=metric,
@@ -110,5 +107,5 @@ def make_plan(body: ExperimentIn) -> Plan:
         devices=body.devices,
         max_failed=guards.failed,
         max_errors=None if kind == "escalate" else guards.errors,
-        max_latency_ratio=None if kind == "escalate" else ratio,
+        max_latency_ratio=None if kind in ("escalate", "shadow") else guards.latency_ratio,
     )

@@ -144,12 +144,11 @@ def test_latencies_are_compared_within_a_device() -> None:
         return Sums(
             arms={
                 "active": Arm(requests=35, latency=latency(0)),
-                "shadow": Arm(requests=35, latency=latency(faster)),
+                "candidate": Arm(requests=35, latency=latency(faster)),
             },
-            compared=Compared(compared=35, agreed=35),
         )
 
-    made = plan(SHADOW, metric="latency")
+    made = plan({**CANARY, "share": 0.5}, metric="latency")
     last = run(made, 3, 60, lambda device: window(device, 4))[-1]
     assert last.verdict == "candidate-wins" and last.effect == pytest.approx(1.0, abs=0.15), "an octave: twice as fast"
     assert "speed" in last.reason
@@ -186,9 +185,10 @@ def test_a_shadow_that_sees_another_share_than_it_was_drawn_is_found() -> None:
     ("changes", "words"),
     [
         ({"metric": "reward"}, "metric reward of canary-requests: expected accuracy or latency"),
+        ({"policy": SHADOW, "metric": "latency"}, "metric latency of shadow: expected agreement or accuracy"),
         ({"candidate": None}, "expected a candidate version"),
     ],
 )
 def test_a_plan_that_cannot_be_measured_is_refused(changes: dict[str, object], words: str) -> None:
     with pytest.raises(ExperimentError, match=words):
-        plan(CANARY, **changes)
+        plan(changes.pop("policy", CANARY), **changes)  # type: ignore[arg-type]

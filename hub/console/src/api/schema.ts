@@ -1663,7 +1663,7 @@ export interface components {
          * GuardrailsIn
          * @description Limits for the candidate; null leaves one out. ``failed``: share of the devices on which it may fail to install
          *     or to run. ``errors``: share of its requests that may fail. ``latency_ratio``: against the control's p95 on the same
-         *     device; a shadow has none unless it is given.
+         *     device; a shadow has none, since it runs at a low priority when the inputs are warm.
          */
         GuardrailsIn: {
             /**

@@ -15,7 +15,7 @@ import { targetWords } from "../rollouts/words";
 import { to } from "../routing";
 import { Actions } from "./actions";
 import { effectData, effectOptions, effectRange } from "./chart";
-import { effectWords, itemsWords, KINDS, knownWords, METRIC_TITLES, shownState, versionsWords } from "./words";
+import { itemsWords, KINDS, knownWords, marginWords, METRIC_TITLES, shownState, versionsWords } from "./words";
 
 export function ExperimentPage({ id }: { id: string }) {
   const path = `/experiments/${encodeURIComponent(id)}`;
@@ -67,12 +67,12 @@ function Details({ experiment }: { experiment: ExperimentDetail }) {
       </Section>
       <Section title="Arms">
         <div className="card table-card">
-          <Table label="Arms" columns={ARMS} items={experiment.arms} keyOf={(arm) => arm.role} />
+          <Table label="Arms" columns={experiment.kind === "interleave" ? RANKING_ARMS : ARMS} items={experiment.arms} keyOf={(arm) => arm.role} />
         </div>
       </Section>
       <Section title="Devices" note="One device gives a bounded number of values: a busy one has no more to say.">
         <div className="card table-card">
-          <Table label="Devices" columns={DEVICES} items={experiment.devices} keyOf={(device) => device.device} />
+          <Table label="Devices" columns={experiment.state === "ended" ? PAST_DEVICES : DEVICES} items={experiment.devices} keyOf={(device) => device.device} />
         </div>
       </Section>
     </>
@@ -102,11 +102,11 @@ function Effect({ experiment }: { experiment: ExperimentDetail }) {
 }
 
 function facts(experiment: ExperimentDetail): (readonly [string, string])[] {
-  const { metric, escalated } = experiment;
+  const { escalated } = experiment;
   const known: (readonly [string, string])[] = [
     ["Known", knownWords(experiment)],
     ["Evidence", `${itemsWords(experiment)}, ${count(experiment.n, "value")} of devices`],
-    ["Margin", metric === "agreement" ? `${percent(experiment.margin)} apart` : effectWords(metric, experiment.margin)],
+    ["No difference", marginWords(experiment)],
     ["Error", `a winner is named by chance at most ${probability(experiment.alpha)} of the time`],
   ];
   if (experiment.compared > 0) {
@@ -131,6 +131,10 @@ const ARMS: readonly Column<ExperimentArm>[] = [
   { title: "Accuracy", cell: (arm) => (arm.accuracy === null ? "–" : percent(arm.accuracy)), numeric: true },
   { title: "p50", cell: (arm) => milliseconds(arm.latency_p50_ms), numeric: true },
   { title: "p95", cell: (arm) => milliseconds(arm.latency_p95_ms), numeric: true },
+];
+
+const RANKING_ARMS: readonly Column<ExperimentArm>[] = [
+  ...ARMS,
   { title: "Clicks", cell: (arm) => whole(arm.clicks), numeric: true },
   { title: "Wins", cell: (arm) => whole(arm.wins), numeric: true },
 ];
@@ -146,3 +150,18 @@ const DEVICES: readonly Column<ExperimentDevice>[] = [
   { title: "Values", cell: (device) => whole(device.values), numeric: true },
   { title: "Why", cell: (device) => (device.reason ? <span className="why">{device.reason}</span> : "–") },
 ];
+
+/** Of an experiment that is over: nobody waits for it any more. */
+const PAST_DEVICES: readonly Column<ExperimentDevice>[] = DEVICES.map((column) =>
+  column.title === "State"
+    ? {
+        ...column,
+        cell: (device) =>
+          device.state === "failed" ? (
+            <State state="failed" />
+          ) : (
+            <State state="left" label={device.requests > 0 ? "took part" : "never began"} />
+          ),
+      }
+    : column,
+);

@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 
 import type { Experiment } from "../api/types";
-import { effectWords, EMPTY_FORM, itemsWords, knownWords, readPolicy, shownState, versionsWords } from "./words";
+import { effectWords, EMPTY_FORM, itemsWords, knownWords, marginWords, readPolicy, shownState, versionsWords } from "./words";
 
 const EXPERIMENT = {
   metric: "accuracy",
@@ -20,20 +20,23 @@ describe("an experiment in words", () => {
   it("gives effects in their own unit, with a sign", () => {
     expect(effectWords("accuracy", 0.021)).toBe("+2.1 points");
     expect(effectWords("accuracy", -0.021)).toBe("−2.1 points");
-    expect(effectWords("latency", -0.25)).toBe("25% slower");
+    expect(effectWords("latency", -0.25)).toBe("−25% speed");
     expect(effectWords("agreement", -0.28)).toBe("72.0% agree");
     expect(effectWords("reward", 0.125)).toBe("+0.125 wins a request");
   });
 
   it("withholds what a broken split gave, and says where nothing is known", () => {
-    expect(knownWords(EXPERIMENT)).toBe("+5.0 points, between +1.0 points and +9.0 points");
+    expect(knownWords(EXPERIMENT)).toBe("+5.0 points (+1.0 to +9.0)");
     expect(knownWords({ ...EXPERIMENT, decision: "broken" })).toBe("withheld");
     expect(knownWords({ ...EXPERIMENT, effect: null, low: null, high: null })).toBe("nothing yet");
   });
 
   it("counts the smaller arm, and names a server", () => {
     expect(itemsWords(EXPERIMENT)).toBe("120 of 200 items");
+    expect(itemsWords({ ...EXPERIMENT, min_samples: 100 })).toBe("120 items");
     expect(itemsWords({ items: {}, min_samples: 5 })).toBe("0 of 5 items");
+    expect(marginWords({ metric: "accuracy", margin: 0.01 })).toBe("±1.0 points");
+    expect(marginWords({ metric: "agreement", margin: 0.02 })).toBe("2% apart");
     expect(versionsWords(EXPERIMENT)).toBe("v2 against v1");
     expect(versionsWords({ candidate: null, control: 3 })).toBe("a server against v3");
   });

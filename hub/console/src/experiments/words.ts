@@ -18,7 +18,7 @@ export const KINDS: Record<Kind, KindWords> = {
   shadow: {
     title: "Shadow",
     note: "The candidate also runs, after the answer is out; it never answers.",
-    metrics: ["agreement", "accuracy", "latency"],
+    metrics: ["agreement", "accuracy"],
   },
   ab: {
     title: "A/B",
@@ -60,18 +60,29 @@ export function versionsWords({ candidate, control }: Pick<Experiment, "candidat
   return `${candidate === null ? "a server" : version(candidate)} against ${version(control)}`;
 }
 
-/** An effect in the metric's own unit, with its sign: "+2.1 points", "+12% faster". */
+const UNITS: Record<Metric, string> = {
+  accuracy: "points",
+  latency: "speed",
+  reward: "wins a request",
+  agreement: "agree",
+};
+
+/** An effect in the metric's own unit: "+2.1 points", "+12% speed", "98.0% agree". */
 export function effectWords(metric: Metric, effect: number): string {
+  return `${effectFigure(metric, effect)} ${UNITS[metric]}`;
+}
+
+function effectFigure(metric: Metric, effect: number): string {
   const sign = effect > 0 ? "+" : effect < 0 ? "−" : "";
   switch (metric) {
     case "accuracy":
-      return `${sign}${(100 * Math.abs(effect)).toFixed(1)} points`;
+      return `${sign}${(100 * Math.abs(effect)).toFixed(1)}`;
     case "latency":
-      return `${(100 * Math.abs(effect)).toFixed(0)}% ${effect < 0 ? "slower" : "faster"}`;
+      return `${sign}${(100 * Math.abs(effect)).toFixed(0)}%`;
     case "reward":
-      return `${sign}${number(Math.abs(effect))} wins a request`;
+      return `${sign}${Math.abs(effect).toFixed(3)}`;
     case "agreement":
-      return `${percent(1 + effect)} agree`;
+      return percent(1 + effect);
   }
 }
 
@@ -80,13 +91,30 @@ export function knownWords(experiment: Experiment): string {
   const { metric, effect, low, high } = experiment;
   if (experiment.decision === "broken") return "withheld";
   if (effect === null || low === null || high === null) return "nothing yet";
-  return `${effectWords(metric, effect)}, between ${effectWords(metric, low)} and ${effectWords(metric, high)}`;
+  return `${effectWords(metric, effect)} (${effectFigure(metric, low)} to ${effectFigure(metric, high)})`;
 }
 
-/** "340 of 200 items": the smaller arm against what a decision needs. */
+/** What counts as no difference: "±1.0 points". */
+export function marginWords({ metric, margin }: Pick<Experiment, "metric" | "margin">): string {
+  switch (metric) {
+    case "accuracy":
+      return `±${(100 * margin).toFixed(1)} points`;
+    case "latency":
+      return `±${number(100 * margin)}%`;
+    case "reward":
+      return `±${number(margin)} wins a request`;
+    case "agreement":
+      return `${number(100 * margin)}% apart`;
+  }
+}
+
+/** The items of the smaller arm, and how many a decision needs while there are fewer: "12 of 200 items". */
 export function itemsWords(experiment: Pick<Experiment, "items" | "min_samples">): string {
   const counts = Object.values(experiment.items);
-  return `${whole(counts.length > 0 ? Math.min(...counts) : 0)} of ${whole(experiment.min_samples)} items`;
+  const fewest = counts.length > 0 ? Math.min(...counts) : 0;
+  return fewest < experiment.min_samples
+    ? `${whole(fewest)} of ${whole(experiment.min_samples)} items`
+    : `${whole(fewest)} items`;
 }
 
 export interface Form {
