@@ -16,6 +16,8 @@ import re
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +62,9 @@ def main() -> None:
     parser.add_argument("tasks", nargs="*", help=f"of {', '.join(ALL)}; all without")
     parser.add_argument("--no-peers", action="store_true")
     parser.add_argument("--peer-minutes", type=float, default=30.0, help="how long each peer may take; 30")
+    parser.add_argument(
+        "--only", nargs="+", default=[], metavar="MODEL", help="make these anew; take the others from --keep as made"
+    )
     parser.add_argument("--cache", type=Path, help="the compiler's cache; a fresh one without")
     parser.add_argument("--keep", type=Path, help="keep bundles, reports and each task's rows here")
     parser.add_argument(
@@ -76,15 +81,11 @@ def main() -> None:
         keep = arguments.keep or Path(folder)
         for task in (ALL[name] for name in arguments.tasks or ALL):
             doing = bar.add_task(task.name, total=None)
-            rows = [_base(task)]
-            for peer in () if arguments.no_peers else PEERS.values():
-                bar.update(doing, description=f"{task.name}: {peer.title}")
-                rows.append(_peer(peer, task, keep / task.name / peer.name, arguments.peer_minutes))
-            for name, budget in _budgets(source_onnx(task, BENCH)).items():
-                rows.append(_ours(name, budget, task, keep / task.name / name, arguments.cache or keep / "cache", bar))
-            if task.name == PRUNED:
-                bar.update(doing, description=f"{task.name}: pruning alone")
-                rows.append(_pruned(task, keep / task.name / "pruned", arguments.cache or keep / "cache"))
+            rows = []
+            before = _kept(keep / f"{task.name}.json") if arguments.only else {}
+            for title, make_row in _makers(task, arguments, keep, bar).items():
+                bar.update(doing, description=f"{task.name}: {title}")
+                rows.append(make_row() if title in arguments.only or title not in before else before[title])
             results.append(_time(task, rows, Path(folder)))
             (keep / f"{task.name}.json").write_bytes(msgspec.json.format(msgspec.json.encode(results[-1]), indent=1))
             bar.update(doing, completed=1, total=1, description=task.name)
@@ -92,6 +93,27 @@ def main() -> None:
                 bar.console.print(page.line(task, row, rows[0]))
     if set(TASKS) <= {result.task for result in results} and not arguments.no_peers:
         page.write(results)
+
+
+def _makers(task: Task, arguments: argparse.Namespace, keep: Path, bar: Progress) -> dict[str, Callable[[], Row]]:
+    """What makes each row of a task, in order."""
+    cache, folder = arguments.cache or keep / "cache", keep / task.name
+    makers: dict[str, Callable[[], Row]] = {BASE: partial(_base, task)}
+    for peer in () if arguments.no_peers else PEERS.values():
+        makers[peer.title] = partial(_peer, peer, task, folder / peer.name, arguments.peer_minutes)
+    for name, budget in _budgets(source_onnx(task, BENCH)).items():
+        makers[name] = partial(_ours, name, budget, task, folder / name, cache, bar)
+    if task.name == PRUNED:
+        makers["ours, pruned fp32"] = partial(_pruned, task, folder / "pruned", cache)
+    return makers
+
+
+def _kept(path: Path) -> dict[str, Row]:
+    """Rows of an earlier run whose files are still there; all of them are timed again."""
+    if not path.is_file():
+        return {}
+    rows = msgspec.json.decode(path.read_bytes(), type=Result).rows
+    return {row.name: row for row in rows if not row.size or Path(row.path).is_file()}
 
 
 def _budgets(source: Path) -> dict[str, Budget]:
