@@ -24,7 +24,7 @@ from edgewise.errors import EdgewiseError
 from edgewise.wire import topics
 from edgewise.wire.blocks import Block, DeltaOffer
 from edgewise.wire.codec import decode_json, decode_msgpack, encode_json
-from edgewise.wire.control import Desired, Failure, Progress, Reported, SampleRequest
+from edgewise.wire.control import Desired, Duty, Failure, Progress, Reported, SampleRequest
 from edgewise.wire.experiment import STREAM_EXPERIMENT
 from edgewise.wire.windows import STREAM_SAMPLES, STREAM_WINDOWS, Ack
 from edgewise_agent import __version__, limits, trust
@@ -53,6 +53,9 @@ from edgewise_agent.store.blobs import BlobStore
 from edgewise_agent.store.disk import Disk, DiskError
 from edgewise_agent.store.installs import Installs
 from edgewise_agent.transfer import Transfer
+from edgewise_agent.update import AGENT, slots
+from edgewise_agent.update.own import DEFAULT_TRIAL_S, OwnUpdate, decide
+from edgewise_agent.update.wheels import BadWheel
 from edgewise_agent.windows import privacy
 from edgewise_agent.windows.consent import SampleKeeper
 from edgewise_agent.windows.message import experiment_message, window_message
@@ -117,6 +120,9 @@ class Agent:
         )
         self._limit()
         self._notify = Notifier(os.environ)
+        self._own = OwnUpdate(disk, data, blobs)
+        self._healthy_since: float | None = None
+        self._exit = 0
         self._rejected: Failure | None = None
         self._refused = self._lost = 0
         self._facts: dict[str, Fact] = device_facts()
@@ -128,16 +134,18 @@ class Agent:
         self._busy = self._stopping = False
 
     def run(self) -> int:
-        """Until ``request_stop``; returns the exit status."""
+        """Until ``request_stop``; returns the exit status: ``slots.RESTART`` asks for another release of the agent."""
         self._connection.start()
         self._notify.ready()
         while not self._stopping:
             self._wait()
             self._look()
-            self._notify.alive(self._now())
+            if not self._notify.alive(self._now()):
+                log.error("the launcher is gone")
+                self._stopping = True
         self._notify.stopping()
         self._stop()
-        return 0
+        return self._exit
 
     def request_stop(self) -> None:
         """Stop soon; safe to call from a signal handler."""
@@ -328,6 +336,7 @@ class Agent:
                 if self._postponed is not None:
                     self._desired(self._postponed)
                 self._settle()
+                self._update(now)
             self._busy = self._actions.transfer(self._transfer, now, time.localtime(self._clock()))
             self._send(now)
             self._report(now)
@@ -343,6 +352,51 @@ class Agent:
                 return
             for action in actions:
                 self._actions.carry_out(action, self._now())
+
+    def _update(self, now: float) -> None:
+        """The agent's own release: nothing, stage it and ask to be restarted, or confirm the one that runs."""
+        own, actions = self._own, self._actions
+        if own.slots.failed is not None:
+            failed = own.slots.failed
+            actions.fail(AGENT, failed.bundle, failed.code, failed.reason)
+            own.failure_told()
+        serving = actions.children.serving
+        healthy = self._connection.connected and serving is not None and serving.served_since is not None
+        self._healthy_since = (self._healthy_since or now) if healthy else None
+        wish = own.wish(actions.desired)
+        trial_s = actions.desired.models[AGENT].trial_s if actions.desired and wish else DEFAULT_TRIAL_S
+        failed_here = wish is not None and actions.installs.duties.failed(AGENT, wish.bundle, actions.generation)
+        in_force = actions.desired is not None and trust.may_act(actions.desired, actions.trust, self._clock())
+        step = decide(
+            own.slots,
+            own.running if self._notify.launched else None,
+            wish if in_force else None,
+            whole=wish is not None and wish.bundle in actions.whole(),
+            failed=failed_here,
+            healthy_s=0.0 if self._healthy_since is None else now - self._healthy_since,
+            trial_s=trial_s,
+        )
+        if step == "confirm":
+            release = own.confirm()
+            if release is not None:
+                actions.progress(AGENT, release.bundle, "confirmed")
+        elif wish is not None and step == "refuse":
+            reason = "the agent was not started by edgewise_agent.launch (see edgewise-agent unit): update it by hand"
+            actions.fail(AGENT, wish.bundle, "not-launched", reason)
+        elif wish is not None and step == "stage":
+            self._stage(wish, trial_s)
+
+    def _stage(self, wish: Duty, trial_s: float) -> None:
+        manifest = self._actions.installs.manifest(wish.bundle)
+        if manifest is None:
+            return
+        try:
+            self._own.stage(wish, manifest, trial_s)
+        except BadWheel as error:
+            self._actions.fail(AGENT, wish.bundle, error.code, str(error))
+            return
+        self._actions.progress(AGENT, wish.bundle, "trial")
+        self._exit, self._stopping = slots.RESTART, True
 
     def _hold(self, error: EdgewiseError) -> None:
         log.error("%s: %s", error.code, error)
@@ -387,9 +441,9 @@ class Agent:
             agent=__version__,
             desired=actions.desired,
             generation=actions.generation,
-            duties=actions.installs.duties,
+            duties=self._own.reported(actions.installs.duties),
             whole=actions.whole(),
-            running=actions.running(),
+            running={**actions.running(), **self._own.running_bundle()},
             rejected=self._rejected,
             consent=self._samples.report(),
             facts=self._facts,

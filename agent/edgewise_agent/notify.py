@@ -39,19 +39,25 @@ class Notifier:
         """It works: the store is open, and the connection is on its way."""
         self._send("READY=1")
 
-    def alive(self, now: float) -> None:
-        """The loop turns; ``now`` is monotonic seconds."""
-        if now - self._alive_at >= ALIVE_S:
-            self._alive_at = now
-            self._send("WATCHDOG=1")
+    def alive(self, now: float) -> bool:
+        """The loop turns; ``now`` is monotonic seconds. False when the launcher that started us is gone."""
+        if now - self._alive_at < ALIVE_S:
+            return True
+        self._alive_at = now
+        return self._send("WATCHDOG=1") or not self.launched
 
     def stopping(self) -> None:
         """It ends by its own wish."""
         self._send("STOPPING=1")
 
-    def _send(self, state: str) -> None:
-        if self._socket is not None:
-            try:
-                self._socket.send(state.encode())
-            except OSError:
-                pass
+    def _send(self, state: str) -> bool:
+        """Is somebody there?"""
+        if self._socket is None:
+            return False
+        try:
+            self._socket.send(state.encode())
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return True

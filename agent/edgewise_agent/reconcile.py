@@ -10,6 +10,7 @@ Rules that hold here:
 - a serve child that has grown past its memory is replaced by its like, which takes over first; one that is on trial is
   not, and ends if it goes on growing;
 - an action that changes the duties file is the last of its list: the next is decided on what it left;
+- the agent's own release is fetched here like any bundle; what becomes of it is ``update``'s;
 - without a desired state in force (none, not yet, no longer) nothing new begins; what serves goes on, and a trial ends.
 
 The agent calls this until it returns nothing new.
@@ -25,6 +26,7 @@ from edgewise_agent import trial
 from edgewise_agent.places import beside, model_of, place
 from edgewise_agent.serving.routing.choose import needed
 from edgewise_agent.store.installs import Duties, Install
+from edgewise_agent.update import AGENT
 
 Bundles = Mapping[str, str]
 """Place (see ``places``) -> bundle."""
@@ -238,7 +240,7 @@ def _change(
     changes = {
         model: duty
         for model, duty in _wanted(desired, wishes, observed).items()
-        if duty.bundle != base.get(model) and duty.bundle in observed.whole
+        if duty.bundle != base.get(model) and duty.bundle in observed.whole and model != AGENT
     }
     model = min(changes, default=None)
     target = base if model is None else {**base, model: changes[model].bundle}

@@ -30,9 +30,12 @@ from edgewise.wire.codec import Count, Name
 from edgewise.wire.control import Desired, Duty
 from edgewise_agent.store.blobs import MAX_BLOB
 from edgewise_agent.store.disk import read
+from edgewise_agent.update import AGENT, RUNTIME
 
 STATE_FILE = "trust.json"
 NEEDED_BLOBS = ("model", "sketch", "smoke")
+RELEASE_BLOBS = ("wheel-0", "wheel-1")
+"""Of a release of the agent: edgewise and edgewise-agent at least."""
 
 
 class Refused(EdgewiseError):
@@ -143,14 +146,17 @@ def check_manifest(
         raise Refused(f"manifest: expected tenant, model, version, release {expected}, got {got}", code="bad-bundle")
     if manifest.profile != profile:
         raise Refused(f"manifest: expected profile {profile}, got {manifest.profile}", code="other-profile")
-    if manifest.runtime not in runtimes:
+    own = model == AGENT
+    if (manifest.runtime not in runtimes) if not own else (manifest.runtime != RUNTIME):
         raise Refused(
             f"manifest: runtime {manifest.runtime!r}: expected one of {', '.join(sorted(runtimes))}",
             code="unknown-runtime",
         )
     if manifest.release < floor:
         raise Refused(f"{model}: release {manifest.release} is below the floor {floor}", code="below-floor")
-    missing = [role for role in NEEDED_BLOBS if role not in manifest.blobs]
+    if not own and not (manifest.inputs and manifest.outputs):
+        raise Refused("manifest: expected inputs and outputs, got none", code="bad-bundle")
+    missing = [role for role in (RELEASE_BLOBS if own else NEEDED_BLOBS) if role not in manifest.blobs]
     if missing:
         raise Refused(f"manifest: expected a blob {missing[0]!r}, got {sorted(manifest.blobs)}", code="bad-bundle")
     for role, blob in manifest.blobs.items():

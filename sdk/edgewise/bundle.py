@@ -68,6 +68,9 @@ class Manifest(Message, frozen=True, kw_only=True):
     ``smoke`` (an npz of inputs for the smoke inference), ``adapter`` (a LoRA adapter of onnxruntime's, active in every
     inference).
 
+    A release of the agent itself is a bundle too, of the model ``edgewise-agent`` and the runtime ``agent``: its blobs
+    are wheels (``wheel-0``, ``wheel-1``...), and it has neither inputs nor outputs, which every other bundle has.
+
     ``release`` rises with each version registered, and is what the signed floor is compared with.
     """
 
@@ -79,8 +82,8 @@ class Manifest(Message, frozen=True, kw_only=True):
     profile: Name
     runtime: Name
     threads: Annotated[int, msgspec.Meta(ge=1, le=64)] = 1
-    inputs: Annotated[list[Tensor], msgspec.Meta(min_length=1, max_length=32)]
-    outputs: Annotated[list[Tensor], msgspec.Meta(min_length=1, max_length=32)]
+    inputs: Annotated[list[Tensor], msgspec.Meta(max_length=32)]
+    outputs: Annotated[list[Tensor], msgspec.Meta(max_length=32)]
     scores: Name | None = None
     """The output that holds class scores (logits), shape [-1, classes]."""
     embedding: Name | None = None

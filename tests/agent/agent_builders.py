@@ -457,6 +457,8 @@ class MiniHub:
 class AgentProcess:
     """``edgewise-agent run`` as a real process, of this Python or another."""
 
+    module: tuple[str, ...] = ("edgewise_agent.main", "run")
+
     def __init__(self, data: Path, key: HubKey, broker_url: str, python: str = sys.executable) -> None:
         self.data, self.python = data, python
         self.lines: queue.Queue[dict[str, Any]] = queue.Queue()
@@ -471,7 +473,7 @@ class AgentProcess:
         self.lines = queue.Queue()
         log = (self.data / "agent.log").open("ab")
         self.process = subprocess.Popen(
-            [self.python, "-m", "edgewise_agent.main", "run", "--data", str(self.data), "--port", str(self.port)],
+            [self.python, "-m", *self.module, "--data", str(self.data), "--port", str(self.port)],
             stdout=subprocess.PIPE,
             stderr=log,
             text=True,

@@ -9,7 +9,7 @@ Rules that hold here:
 write, fsync and rename, and cut the power between any two (``tests/agent/power``, ``docs/reliability.md``).
 """
 
-# ruff: noqa: PTH102, PTH105, PTH108
+# ruff: noqa: PTH102, PTH105, PTH106, PTH108
 
 from __future__ import annotations
 
@@ -82,6 +82,14 @@ class Disk:
         for path in paths:
             with _errors(path):
                 self._unlink(path)
+
+    def clear(self, folder: Path) -> None:
+        """Remove a folder and all that is in it; one that is not there is no error. Raises DiskError."""
+        with _errors(folder):
+            for place, _, names in os.walk(folder, topdown=False):
+                for name in names:
+                    self._unlink(Path(place) / name)
+                os.rmdir(place)
 
     def free(self, folder: Path) -> int:
         """Bytes free for us on the folder's file system."""

@@ -10,7 +10,11 @@ import tempfile
 import time
 from pathlib import Path
 
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent)]
+sys.path[:0] = [
+    str(Path(__file__).parents[0]),
+    str(Path(__file__).parents[1]),
+    str(Path(__file__).parents[1] / "update"),
+]
 
 from agent_builders import Broker, HubKey
 from life import Life

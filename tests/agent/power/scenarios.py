@@ -1,4 +1,4 @@
-"""Stretches of a device's life whose writes can be told one by one: enroll, install and go back, spool."""
+"""Stretches of a device's life whose writes can be told one by one."""
 
 from __future__ import annotations
 
@@ -8,16 +8,20 @@ from typing import Any
 
 import msgspec
 from agent_builders import MODEL, PROFILE, Bundle, HubKey, make_bundle, write_blobs
+from releases import bundle_of, zipped
 from small_hub import EnrollHub
 
+from edgewise.bundle import digest
 from edgewise.errors import EdgewiseError
-from edgewise.wire.control import Failure
+from edgewise.wire.control import Duty, Failure
 from edgewise_agent import identity as identities
 from edgewise_agent.enroll import enroll
 from edgewise_agent.store import installs as rules
 from edgewise_agent.store.blobs import BlobStore
 from edgewise_agent.store.disk import Disk, read
 from edgewise_agent.store.installs import Install, Installs
+from edgewise_agent.update import own, slots
+from edgewise_agent.update.slots import SLOT_VARIABLE
 from edgewise_agent.windows.spool import Spool
 
 
@@ -116,11 +120,11 @@ class InstallAndGoBack:
 
 def _download(blobs: BlobStore, bundle: Bundle) -> None:
     """As blocks come: each blob in pieces, resumed where it stopped."""
-    for digest, data in bundle.blobs.items():
-        if blobs.has(digest):
+    for sha256, data in bundle.blobs.items():
+        if blobs.has(sha256):
             continue
         size = max(1024, -(-len(data) // 3))
-        partial = blobs.open_partial(digest, len(data), size)
+        partial = blobs.open_partial(sha256, len(data), size)
         for index in sorted(set(range(partial.blocks)) - partial.have):
             partial.write(index, data[index * size : (index + 1) * size])
             if index == 1:
@@ -133,7 +137,7 @@ def _not_whole(blobs: BlobStore, installs: Installs, bundle: str) -> list[str]:
     if manifest is None:
         return [f"bundle {bundle[:8]} has no manifest"]
     digests = [blob.sha256 for blob in manifest.blobs.values()]
-    return [f"blob {digest[:8]} of bundle {bundle[:8]} is not whole" for digest in digests if not blobs.verify(digest)]
+    return [f"blob {sha[:8]} of bundle {bundle[:8]} is not whole" for sha in digests if not blobs.verify(sha)]
 
 
 class SpoolAndAck:
@@ -193,6 +197,65 @@ def _message(mark: int) -> Callable[[int, int], bytes]:
     return build
 
 
+class OwnUpdate:
+    """The agent's own update: what starts is the release before or the one on trial, and each of its files is whole."""
+
+    name, outside = "the agent's own update", ()
+
+    def __init__(self) -> None:
+        files = {name: f"# {name}\n".encode() * 20 for name in ("edgewise/__init__.py", "edgewise_agent/main.py")}
+        self._files = {n: {**files, "edgewise_agent/__init__.py": b"version = %d" % n} for n in (1, 2, 3)}
+
+    def _stage(self, folder: Path, disk: Disk, version: int) -> own.OwnUpdate:
+        """The agent of the slot that is active stages the next release."""
+        kept = slots.load(folder)
+        mine = own.OwnUpdate(disk, folder, BlobStore(Disk(), folder.parent / "blobs"), {SLOT_VARIABLE: kept.active})
+        data = zipped(self._files[version])
+        (folder.parent / "blobs" / digest(data)).write_bytes(data)
+        manifest = bundle_of(HubKey(), version, [data]).manifest
+        mine.stage(Duty(bundle=str(version) * 64, size=1, version=version, release=version), manifest, 5.0)
+        return mine
+
+    def _launch(self, folder: Path, disk: Disk) -> None:
+        """What the launcher writes before a start."""
+        kept = slots.load(folder)
+        if (counted := slots.count_start(kept)) != kept:
+            disk.replace(folder / slots.FILE, slots.encode(counted))
+
+    def prepare(self, folder: Path) -> None:
+        self._stage(folder, Disk(), 1)
+        own.OwnUpdate(Disk(), folder, BlobStore(Disk(), folder.parent / "blobs"), {SLOT_VARIABLE: "a"}).confirm()
+
+    def run(self, folder: Path, disk: Disk, note: Callable[[Any], None]) -> None:
+        note((1, 2))
+        self._stage(folder, disk, 2)
+        self._launch(folder, disk)
+        own.OwnUpdate(disk, folder, BlobStore(Disk(), folder.parent / "blobs"), {SLOT_VARIABLE: "b"}).confirm()
+        note((2,))
+        note((2, 3))
+        self._stage(folder, disk, 3)
+        for _ in range(slots.MAX_STARTS + 1):
+            self._launch(folder, disk)
+        note((2,))
+
+    def facts(self, notes: Sequence[Any]) -> tuple[int, ...]:
+        return notes[-1] if notes else (1,)
+
+    def check(self, folder: Path, facts: tuple[int, ...]) -> list[str]:
+        self._launch(folder, Disk())
+        kept = slots.load(folder)
+        broken = []
+        for slot in {slots.starts(kept, 0), kept.active}:
+            release = kept.release(slot)
+            if release is None or release.version not in facts:
+                broken.append(f"slot {slot} starts, which holds {release}; expected {facts}")
+                continue
+            for name, data in self._files[release.version].items():
+                if read(folder / "agent" / slot / name, 10_000) != data:
+                    broken.append(f"slot {slot}: {name} is not that of release {release.version}")
+        return broken
+
+
 def quick(key: HubKey, hub: EnrollHub) -> Iterable[Any]:
     """Those of the default run."""
-    return (Enroll(hub), InstallAndGoBack(key), SpoolAndAck())
+    return (Enroll(hub), InstallAndGoBack(key), SpoolAndAck(), OwnUpdate())

@@ -10,14 +10,14 @@ from agent_builders import Broker, HubKey
 from life import Life
 from power.filesystem import Op, Tree, cuts, tree_after
 from power.harness import prove
-from scenarios import Enroll, InstallAndGoBack, SpoolAndAck, quick
+from scenarios import Enroll, InstallAndGoBack, OwnUpdate, SpoolAndAck, quick
 from small_hub import EnrollHub
 
 from edgewise_agent.store import disk as disk_module
 from edgewise_agent.store.disk import Disk
 
 
-@pytest.mark.parametrize("index", range(3), ids=["enroll", "install", "spool"])
+@pytest.mark.parametrize("index", range(4), ids=["enroll", "install", "spool", "own update"])
 def test_promises_hold_wherever_the_power_is_cut(
     index: int, key: HubKey, enroll_hub: EnrollHub, tmp_path: Path
 ) -> None:
@@ -91,6 +91,11 @@ def test_a_planted_bug_is_found_in_an_install(bug: type[Disk], key: HubKey, tmp_
 @pytest.mark.parametrize("bug", [NoFsync, RenameFirst, InPlace, NoFolderSync])
 def test_a_planted_bug_is_found_in_an_enrollment(bug: type[Disk], enroll_hub: EnrollHub, tmp_path: Path) -> None:
     assert prove(Enroll(enroll_hub), tmp_path, bug(), stop_at=1).broken
+
+
+@pytest.mark.parametrize("bug", [NoFsync, RenameFirst, InPlace, NoFolderSync, NewFoldersForgotten])
+def test_a_planted_bug_is_found_in_an_own_update(bug: type[Disk], tmp_path: Path) -> None:
+    assert prove(OwnUpdate(), tmp_path, bug(), stop_at=1).broken
 
 
 @pytest.mark.slow
