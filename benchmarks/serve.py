@@ -23,7 +23,6 @@ os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "agent"))
 
-from agent_builders import free_port
 from report import write
 from serve_peers.device import DATATYPES, enroll, install
 from serve_peers.goals import BARE, LOAD_S, LOCAL, Measured, judge
@@ -34,6 +33,7 @@ from serve_peers.servers import (
     connect,
     cpu_seconds,
     measure_sizes,
+    open_port,
     post,
     prepare,
     servers,
@@ -124,9 +124,8 @@ def cases(workload: Workload) -> list[Case]:
 def one_client(
     alive: list[Case], by_name: dict[str, Server], inside: dict[str, Callable[[], object]]
 ) -> list[Measured]:
-    """Interleaved rounds, one connection a case."""
+    """Interleaved rounds, in each one connection a case: on a busy machine a peer may close an idle one between two."""
     found = {name: Measured(name, []) for name in inside}
-    connections = {case.name: connect(by_name[case.server].port) for case in alive}
     for _ in range(ROUNDS):
         for name, call in inside.items():
             used = time.process_time()
@@ -136,18 +135,22 @@ def one_client(
                 found[name].seconds.append(time.perf_counter() - began)
             found[name].cpu.append((time.process_time() - used) / EACH)
         for case in alive:
-            used = cpu_seconds(by_name[case.server])
-            for i in range(EACH):
-                began = time.perf_counter()
-                status = ask(connections[case.name], case.request)
-                if i >= EACH // 5:  # the first ones find cold caches
-                    case.seconds.append(time.perf_counter() - began)
-                if status != 200:
-                    raise RuntimeError(f"{case.name}: expected 200, got {status}")
-            case.cpu.append((cpu_seconds(by_name[case.server]) - used) / EACH)
-    for sock in connections.values():
-        sock.close()
+            _block(case, by_name[case.server])
     return list(found.values())
+
+
+def _block(case: Case, server: Server) -> None:
+    """One round of a case."""
+    with connect(server.port) as sock:
+        used = cpu_seconds(server)
+        for i in range(EACH):
+            began = time.perf_counter()
+            status = ask(sock, case.request)
+            if i >= EACH // 5:  # the first ones find cold caches
+                case.seconds.append(time.perf_counter() - began)
+            if status != 200:
+                raise RuntimeError(f"{case.name}: expected 200, got {status}")
+        case.cpu.append((cpu_seconds(server) - used) / EACH)
 
 
 def many_clients(case: Case, port: int) -> None:
@@ -172,7 +175,7 @@ def idle(folder: Path) -> list[float]:
     """MiB of an agent that serves no model: supervisor, serve child."""
     data = folder / "idle"
     enroll(data)
-    server = agent(folder, data, free_port(), "/v2/health/ready")
+    server = agent(folder, data, open_port(), "/v2/health/ready")
     start(server)
     try:
         time.sleep(IDLE_S)

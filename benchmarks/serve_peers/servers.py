@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import random
 import socket
 import subprocess
 import sys
@@ -13,7 +14,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
-from agent_builders import free_port
 
 from serve_peers.workloads import Workload
 
@@ -41,6 +41,15 @@ class Server:
     sizes: list[float] = field(default_factory=list)
 
 
+def open_port() -> int:
+    """A port that nobody has, below those that the system gives to outgoing connections."""
+    for port in random.sample(range(20_000, 32_000), 100):
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) != 0:
+                return port
+    raise RuntimeError("no port is free from 20000 to 31999")
+
+
 def agent(folder: Path, data: Path, port: int, health: str) -> Server:
     """The agent as on a device."""
     command = [sys.executable, "-m", "edgewise_agent.main", "run", "--data", str(data), "--port", str(port)]
@@ -49,7 +58,7 @@ def agent(folder: Path, data: Path, port: int, health: str) -> Server:
 
 def servers(folder: Path, workload: Workload, model: Path, data: Path) -> list[Server]:
     """All that shall be measured."""
-    ports = [free_port() for _ in range(7)]
+    ports = [open_port() for _ in range(7)]
     settings = folder / "mlserver"
     settings.mkdir()
     (settings / "settings.json").write_text(
@@ -57,8 +66,8 @@ def servers(folder: Path, workload: Workload, model: Path, data: Path) -> list[S
             {
                 "host": "127.0.0.1",
                 "http_port": ports[4],
-                "grpc_port": free_port(),
-                "metrics_port": free_port(),
+                "grpc_port": open_port(),
+                "metrics_port": open_port(),
                 "parallel_workers": 0,
                 "debug": False,
             }
