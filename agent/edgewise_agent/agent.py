@@ -26,13 +26,16 @@ from edgewise.wire.blocks import Block, DeltaOffer
 from edgewise.wire.codec import decode_json, decode_msgpack, encode_json
 from edgewise.wire.control import Desired, Duty, Failure, Progress, Reported, SampleRequest
 from edgewise.wire.experiment import STREAM_EXPERIMENT
+from edgewise.wire.health import STREAM_HEALTH
 from edgewise.wire.windows import STREAM_SAMPLES, STREAM_WINDOWS, Ack
 from edgewise_agent import __version__, limits, trust
 from edgewise_agent.actions import Actions
+from edgewise_agent.clock import Clock
 from edgewise_agent.connection import Connection
 from edgewise_agent.download import BlockRefused
 from edgewise_agent.events import ChildSaid, Connected, Disconnected, Event, Inbound
 from edgewise_agent.facts import Fact, device_facts, rss
+from edgewise_agent.health.meter import HealthClosed, Meter
 from edgewise_agent.identity import Identity, verifier
 from edgewise_agent.notify import Notifier
 from edgewise_agent.reconcile import reconcile
@@ -56,15 +59,23 @@ from edgewise_agent.transfer import Transfer
 from edgewise_agent.update import AGENT, slots
 from edgewise_agent.update.own import DEFAULT_TRIAL_S, OwnUpdate, decide
 from edgewise_agent.update.wheels import BadWheel
-from edgewise_agent.windows import privacy
+from edgewise_agent.windows import merging, privacy
 from edgewise_agent.windows.consent import SampleKeeper
-from edgewise_agent.windows.message import experiment_message, window_message
+from edgewise_agent.windows.message import message_of
 from edgewise_agent.windows.spool import Spool
 
 log = logging.getLogger(__name__)
 
 MAX_EVENTS = 1024
-STREAMS = (STREAM_WINDOWS, STREAM_EXPERIMENT, STREAM_SAMPLES)
+STREAMS = {
+    STREAM_WINDOWS: merging.WINDOWS,
+    STREAM_EXPERIMENT: merging.EXPERIMENTS,
+    STREAM_HEALTH: merging.HEALTH,
+    STREAM_SAMPLES: None,
+}
+"""What goes through a spool, and how it is merged there."""
+WINDOW_S = 60.0
+"""Of a device's health, while no model has windows."""
 TICK_S = 0.25
 FACTS_S = 30.0
 REPORT_S = 1.0
@@ -97,7 +108,7 @@ class Agent:
         self.events: queue.Queue[Event] = queue.Queue(MAX_EVENTS)
         self._url = f"http://127.0.0.1:{listeners[0].getsockname()[1]}"
         blobs = BlobStore(disk, data / "blobs" / "sha256")
-        self._spools = {s: Spool(disk, data / "spool" / s, self._epoch) for s in STREAMS}
+        self._spools = {s: Spool(disk, data / "spool" / s, _epoch, m) for s, m in STREAMS.items()}
         self._samples = SampleKeeper(disk, data, identity.device, self._spools[STREAM_SAMPLES])
         self._samples.refresh()
         self._privacy = privacy.Keeper(disk, data, (options or Options()).privacy)
@@ -113,6 +124,7 @@ class Agent:
         )
         self._actions = Actions(identity, blobs, installs, children, self._publish_progress, self._sampling)
         self._verify = verifier(identity.keys)
+        self._time = Clock(wall=clock)
         self._load_trust()
         self._connection = Connection(identity, disk, data / "session", self.events)
         self._transfer = Transfer(
@@ -123,6 +135,7 @@ class Agent:
         self._own = OwnUpdate(disk, data, blobs)
         self._healthy_since: float | None = None
         self._exit = 0
+        self._meter = Meter(self._now(), lambda: disk.free(data), self._rss)
         self._rejected: Failure | None = None
         self._refused = self._lost = 0
         self._facts: dict[str, Fact] = device_facts()
@@ -172,7 +185,7 @@ class Agent:
                     self._reported = None
                     self._actions.reconnected(self._now())
                     for spool in self._spools.values():
-                        spool.rewind()
+                        spool.rewind(self._now())
                 case Disconnected(reason):
                     log.warning("connection lost: %s", reason)
                 case Inbound("desired", _, payload):
@@ -181,6 +194,7 @@ class Agent:
                 case Inbound("ack", stream, payload):
                     ack = decode_json(payload, Ack)
                     if stream in self._spools and ack.stream == stream:
+                        self._time.acknowledged((stream, ack.epoch, ack.sequence), ack.at)
                         self._spools[stream].ack(ack.epoch, ack.sequence, self._now())
                 case Inbound("blob", "block", payload):
                     self._actions.block(decode_msgpack(payload, Block), self._now())
@@ -230,9 +244,9 @@ class Agent:
             case Listening() if found is not None:
                 self._listening(process)
             case WindowClosed():
-                self._window(STREAM_WINDOWS, window_message(self._identity.device, self._privacy.passed(message)))
+                self._keep(STREAM_WINDOWS, self._privacy.passed(message))
             case ExperimentClosed():
-                self._window(STREAM_EXPERIMENT, experiment_message(self._identity.device, message))
+                self._keep(STREAM_EXPERIMENT, message)
             case SampleTaken():
                 self._samples.take(message, self._sample_request(message.model), now)
 
@@ -248,9 +262,9 @@ class Agent:
         self._disk.replace(self._data / "run.json", msgspec.json.encode(line))
         self._announce(line)
 
-    def _window(self, stream: str, build_message: Callable[[int, int], bytes]) -> None:
+    def _keep(self, stream: str, closed: WindowClosed | ExperimentClosed | HealthClosed) -> None:
         try:
-            self._spools[stream].add(build_message)
+            self._spools[stream].add(message_of(self._identity.device, closed, self._time.read()))
         except EdgewiseError as error:
             self._lost += 1
             log.error("a window is lost: %s", error)
@@ -264,6 +278,7 @@ class Agent:
             return
         self._actions.desired = unseal(state.envelope, Desired, self._verify) if state.envelope else None
         self._actions.trust = state
+        self._time.signed(state.signed_time)
 
     def _desired(self, envelope: bytes) -> None:
         identity, actions = self._identity, self._actions
@@ -287,6 +302,7 @@ class Agent:
         self._disk.replace(self._data / trust.STATE_FILE, msgspec.json.encode(state))
         self._postponed = None
         actions.desired, actions.trust = desired, state
+        self._time.signed(state.signed_time)
         actions.collect_due = True
         self._limit()
         log.info("generation %d accepted", desired.generation)
@@ -338,6 +354,7 @@ class Agent:
                 self._settle()
                 self._update(now)
             self._busy = self._actions.transfer(self._transfer, now, time.localtime(self._clock()))
+            self._health(now)
             self._send(now)
             self._report(now)
         except EdgewiseError as error:  # the disk or the system refuses: nothing has changed, and it is tried again
@@ -415,18 +432,34 @@ class Agent:
             self._sampled = sampled
             self._actions.configure()
 
+    def _health(self, now: float) -> None:
+        """How the device is, a span as long as its models' shortest window."""
+        models = self._actions.desired.models.values() if self._actions.desired else ()
+        closed = self._meter.poll(now, min((model.window_s for model in models), default=WINDOW_S))
+        if closed is not None:
+            self._keep(STREAM_HEALTH, closed)
+
+    def _rss(self) -> int:
+        """Resident bytes of the supervisor and its serve child."""
+        serving = self._actions.children.serving
+        return rss() + (serving.rss if serving else 0)
+
     def _send(self, now: float) -> None:
         if not self._connection.connected:
             return
         topic_of = {
             STREAM_WINDOWS: topics.windows,
             STREAM_EXPERIMENT: topics.windows,
+            STREAM_HEALTH: topics.windows,
             STREAM_SAMPLES: topics.sample,
         }
         for stream, spool in self._spools.items():
             topic = topic_of[stream](self._identity.tenant, self._identity.device, stream)
-            while (message := spool.next(now)) is not None and self._connection.publish(topic, message.data):
-                spool.sent(message, now)
+            while (outgoing := spool.next(now)) is not None:
+                self._time.sent((stream, spool.epoch, outgoing.entry.last))
+                if not self._connection.publish(topic, outgoing.data):
+                    break
+                spool.sent(outgoing, now)
 
     def _report(self, now: float) -> None:
         """Publish ``reported`` when it changed, at most once a second."""
@@ -463,6 +496,7 @@ class Agent:
             spool_windows=len(self._spools[STREAM_WINDOWS]),
             spool_samples=len(self._spools[STREAM_SAMPLES]),
             spool_dropped=sum(spool.dropped for spool in self._spools.values()),
+            spool_merged=sum(spool.merged for spool in self._spools.values()),
             windows_lost=self._lost,
             refused_messages=self._refused + self._connection.dropped,
             **self._privacy.facts(),
@@ -477,11 +511,6 @@ class Agent:
         """Without a connection it is not sent: ``reported`` says it all once there is one."""
         topic = topics.progress(self._identity.tenant, self._identity.device, progress.generation)
         self._connection.publish(topic, encode_json(progress))
-
-    @staticmethod
-    def _epoch() -> int:
-        """48 bits: seconds since 1970 above, randomness below, so that no two lives of a spool share a number."""
-        return (int(time.time()) & 0xFFFFFFFF) << 16 | secrets.randbits(16)
 
     def _stop(self) -> None:
         """Let the children leave, keep their last windows, say goodbye."""
@@ -498,3 +527,8 @@ class Agent:
             log.error("while stopping: %s", error)
         self._disk.unlink(self._data / "run.json")
         self._connection.stop()
+
+
+def _epoch() -> int:
+    """52 random bits, whatever the clock says: no two lives of a spool share a number."""
+    return secrets.randbits(52)

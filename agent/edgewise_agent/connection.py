@@ -17,7 +17,6 @@ import logging
 import queue
 import random
 import threading
-from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -34,6 +33,7 @@ from edgewise.wire.codec import MAX_MESSAGE, encode_json
 from edgewise.wire.control import Presence
 from edgewise_agent.events import Connected, Disconnected, Event, Inbound
 from edgewise_agent.identity import Identity
+from edgewise_agent.jitter import Draw, decorrelated
 from edgewise_agent.store.disk import Disk, DiskError, read
 
 log = logging.getLogger(__name__)
@@ -52,11 +52,6 @@ class BadBroker(EdgewiseError):
     """The broker's address in the identity cannot be used."""
 
     code = "bad-broker"
-
-
-def jitter(previous_s: float, draw: Callable[[float, float], float]) -> float:
-    """Decorrelated jitter (AWS Architecture Blog, 2015): between the first wait and three times the last one."""
-    return min(MAX_WAIT_S, draw(FIRST_WAIT_S, max(FIRST_WAIT_S, previous_s * 3)))
 
 
 def broker_address(url: str) -> tuple[str, int, bool]:
@@ -80,7 +75,7 @@ class Connection:
         disk: Disk,
         session_file: Path,
         events: queue.Queue[Event],
-        draw: Callable[[float, float], float] = random.uniform,
+        draw: Draw = random.uniform,
     ) -> None:
         self._identity, self._disk, self._session_file = identity, disk, session_file
         self._events, self._draw = events, draw
@@ -159,7 +154,7 @@ class Connection:
             if self._established:
                 wait_s = FIRST_WAIT_S
             self._established = self.connected = False
-            wait_s = jitter(wait_s, self._draw)
+            wait_s = decorrelated(wait_s, self._draw, FIRST_WAIT_S, MAX_WAIT_S)
             self._stopping.wait(wait_s)
 
     def _connect(self) -> None:

@@ -39,7 +39,7 @@ from edgewise_hub.fleet import desired, devices
 from edgewise_hub.hub import Hub
 from edgewise_hub.jobs.local import LocalExecutor
 from edgewise_hub.learning import runs, samples, triggers
-from edgewise_hub.monitoring import ingest, monitor, retention, streams, webhooks
+from edgewise_hub.monitoring import health, ingest, monitor, retention, streams, webhooks
 from edgewise_hub.mqtt import retained
 from edgewise_hub.mqtt.blocks import BlockSender
 from edgewise_hub.mqtt.connection import BrokerAddress, Connection
@@ -125,7 +125,7 @@ def handlers(hub: Hub) -> dict[str, Handler]:
 
 def streams_of(hub: Hub) -> list[streams.Stream[Any]]:
     """What devices report by the number, below ``windows/``."""
-    return [ingest.stream(hub), experiments.stream(hub)]
+    return [ingest.stream(hub), experiments.stream(hub), health.stream()]
 
 
 class Ticker:

@@ -107,6 +107,47 @@ class Device(Resource, frozen=True, kw_only=True):
     consent: dict[str, Any]
 
 
+class HealthGauge(Resource, frozen=True, kw_only=True):
+    """One number over a span: its mean, its least and its most."""
+
+    mean: float
+    least: float
+    most: float
+
+
+class HealthSpan(Resource, frozen=True, kw_only=True):
+    """A span of a device's resources. ``start`` and ``end`` are by its clock, off by ``uncertainty`` at most (None: not
+    known); names and units of ``gauges`` and ``totals`` are those of ``wire.health``."""
+
+    start: float
+    end: float
+    uncertainty: float | None
+    received_at: float
+    duration: float
+    gauges: dict[str, HealthGauge]
+    totals: dict[str, int]
+
+
+class ModelLatency(Resource, frozen=True, kw_only=True):
+    """What a device answered with one version, and how long it took."""
+
+    model: str
+    version: int
+    duty: str
+    inferences: int
+    errors: int
+    latency_p50_ms: float | None
+    latency_p95_ms: float | None
+
+
+class DeviceHealth(Resource, frozen=True, kw_only=True):
+    """How a device is: spans, oldest first, and the latency of its models."""
+
+    device: str
+    spans: list[HealthSpan]
+    models: list[ModelLatency]
+
+
 class Group(Resource, frozen=True, kw_only=True):
     """A named group of devices."""
 

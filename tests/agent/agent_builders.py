@@ -36,6 +36,7 @@ from edgewise.wire.codec import decode_json, decode_msgpack, encode_json, encode
 from edgewise.wire.control import Desired, DesiredModel, Duty, Presence, Progress, Reported, SampleRequest
 from edgewise.wire.enrollment import SigningKey
 from edgewise.wire.experiment import STREAM_EXPERIMENT, Experiment, Sums, merge
+from edgewise.wire.health import STREAM_HEALTH, Health
 from edgewise.wire.windows import STREAM_SAMPLES, STREAM_WINDOWS, Ack, Samples, Window
 from edgewise_agent import identity as identities
 from edgewise_agent.store.disk import Disk
@@ -333,6 +334,7 @@ class MiniHub:
     windows: list[Window] = field(default_factory=list)
     samples: list[Samples] = field(default_factory=list)
     experiments: dict[tuple[int, int], Experiment] = field(default_factory=dict)
+    healths: list[Health] = field(default_factory=list)
     progress: list[Progress] = field(default_factory=list)
     presence: list[Presence] = field(default_factory=list)
     reported: Reported | None = None
@@ -370,7 +372,7 @@ class MiniHub:
         self._client.publish(topics.desired(TENANT, DEVICE), envelope, qos=1, retain=True)
 
     def ack(self, stream: str, epoch: int, sequence: int) -> None:
-        message = encode_json(Ack(stream=stream, epoch=epoch, sequence=sequence))
+        message = encode_json(Ack(stream=stream, epoch=epoch, sequence=sequence, at=time.time()))
         self._client.publish(topics.ack(TENANT, DEVICE, stream), message, qos=1, retain=True)
 
     def _on_message(self, client: mqtt.Client, userdata: object, message: mqtt.MQTTMessage) -> None:
@@ -390,6 +392,11 @@ class MiniHub:
         elif topic.kind == "windows":
             if topic.rest == STREAM_EXPERIMENT:
                 self._experiment(decode_msgpack(payload, Experiment))
+                return
+            if topic.rest == STREAM_HEALTH:
+                self.healths.append(decode_msgpack(payload, Health))
+                if self.acking:
+                    self.ack(STREAM_HEALTH, self.healths[-1].epoch, self.healths[-1].last)
                 return
             window = decode_msgpack(payload, Window)
             self.windows.append(window)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -97,6 +98,10 @@ def test_windows_wait_for_the_ack_and_survive_kill_9(agent: AgentProcess, hub: M
     assert {"latency", "embedding", "classes", "confidence"} == set(hub.windows[0].sketches)
     call(agent.url + INFER, infer_body())
     wait_for(lambda: hub.windows[-1].last > sent[-1].last, "the numbers go on")
+    assert hub.windows[-1].uncertainty is not None, "the ack said what time it is"
+    assert abs(hub.windows[-1].start + hub.windows[-1].duration - time.time()) < 600
+    wait_for(lambda: hub.healths, "how the device is")
+    assert hub.healths[-1].gauges["disk_free"].mean > 0
 
 
 def test_download_resumes_after_kill_9(agent: AgentProcess, hub: MiniHub, key: HubKey) -> None:

@@ -22,6 +22,7 @@ CALLS: dict[str, Callable[[Client, Path], object]] = {
     "events": lambda c, _: next(c.events()),
     "devices.list": lambda c, _: c.devices.list(group="g", state="online"),
     "devices.get": lambda c, _: c.devices.get("d"),
+    "devices.health": lambda c, _: c.devices.health("d", since=1.0),
     "devices.set_groups": lambda c, _: c.devices.set_groups("d", ["g"]),
     "devices.revoke": lambda c, _: c.devices.revoke("d"),
     "groups.list": lambda c, _: c.groups.list(),

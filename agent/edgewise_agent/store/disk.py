@@ -152,6 +152,19 @@ def read(path: Path, bound: int) -> bytes | None:
     return data
 
 
+def read_at(path: Path, offset: int, size: int) -> bytes:
+    """A part of a file: exactly ``size`` bytes. Raises DiskError."""
+    try:
+        with path.open("rb") as file:
+            file.seek(offset)
+            data = file.read(size)
+    except OSError as error:
+        raise DiskError(f"{path}: cannot be read: {error.strerror}") from error
+    if len(data) != size:
+        raise DiskError(f"{path}: expected {size} bytes at {offset}, got {len(data)}")
+    return data
+
+
 @contextmanager
 def _errors(path: Path) -> Iterator[None]:
     try:

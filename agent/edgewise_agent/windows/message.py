@@ -1,59 +1,68 @@
-"""A closed window as the message that the hub gets, once its spool gives it an identity."""
+"""A closed window as the message that the hub gets, once its spool gives it an identity.
+
+It is placed in time when it has just ended: what the clock says now, less its monotonic duration. A clock that was set
+while it was open does not move it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from edgewise.wire.codec import encode_msgpack
 from edgewise.wire.experiment import Experiment
+from edgewise.wire.health import Health
+from edgewise.wire.spans import Span
 from edgewise.wire.windows import Window
+from edgewise_agent.clock import Reading
+from edgewise_agent.health.meter import HealthClosed
 from edgewise_agent.serving.channel import ExperimentClosed, WindowClosed
 
+Build = Callable[[int, int], bytes]
+"""(epoch, sequence) -> the encoded message, for ``Spool.add``. Raises WireError over its bound."""
 
-def window_message(device: str, closed: WindowClosed) -> Callable[[int, int], bytes]:
-    """(epoch, sequence) -> the encoded ``Window``, for ``Spool.add``. The call raises WireError over the bound."""
+
+def message_of(device: str, closed: WindowClosed | ExperimentClosed | HealthClosed, now: Reading) -> Build:
+    """Of what closed just now."""
+    kind, content = _content(closed)
 
     def build(epoch: int, sequence: int) -> bytes:
         return encode_msgpack(
-            Window(
+            kind(
                 device=device,
                 epoch=epoch,
                 first=sequence,
                 last=sequence,
-                start=closed.start,
+                start=now.at - closed.duration,
                 duration=closed.duration,
-                model=closed.model,
-                version=closed.version,
-                bundle=closed.bundle,
-                duty=closed.duty,
-                spec=closed.spec,
-                counters=closed.counters,
-                sketches=closed.sketches,
-                quality=closed.quality,
+                uncertainty=now.uncertainty,
+                **content,
             )
         )
 
     return build
 
 
-def experiment_message(device: str, closed: ExperimentClosed) -> Callable[[int, int], bytes]:
-    """(epoch, sequence) -> the encoded ``Experiment``, for ``Spool.add``. The call raises WireError over the bound."""
-
-    def build(epoch: int, sequence: int) -> bytes:
-        return encode_msgpack(
-            Experiment(
-                device=device,
-                epoch=epoch,
-                first=sequence,
-                last=sequence,
-                start=closed.start,
-                duration=closed.duration,
-                model=closed.model,
-                experiment=closed.experiment,
-                kind=closed.kind,
-                versions=closed.versions,
-                sums=closed.sums,
-            )
-        )
-
-    return build
+def _content(closed: WindowClosed | ExperimentClosed | HealthClosed) -> tuple[type[Span], dict[str, Any]]:
+    match closed:
+        case WindowClosed():
+            return Window, {
+                "model": closed.model,
+                "version": closed.version,
+                "bundle": closed.bundle,
+                "duty": closed.duty,
+                "spec": closed.spec,
+                "counters": closed.counters,
+                "sketches": closed.sketches,
+                "quality": closed.quality,
+            }
+        case ExperimentClosed():
+            return Experiment, {
+                "model": closed.model,
+                "experiment": closed.experiment,
+                "kind": closed.kind,
+                "versions": closed.versions,
+                "sums": closed.sums,
+            }
+        case HealthClosed():
+            return Health, {"gauges": closed.gauges, "totals": closed.totals}

@@ -13,15 +13,18 @@ from sqlalchemy.orm import Session
 from edgewise_hub.api.auth import HubDep
 from edgewise_hub.api.errors import not_found
 from edgewise_hub.api.pages import Cursor, Limit, page
-from edgewise_hub.api.schemas import DeviceModel, DeviceOut, DevicePatch, GroupOut, NameStr, Page
+from edgewise_hub.api.schemas import DeviceHealth, DeviceModel, DeviceOut, DevicePatch, GroupOut, NameStr, Page
 from edgewise_hub.fleet import desired, groups
 from edgewise_hub.fleet.devices import Wish, decode_reported, standing
 from edgewise_hub.fleet.tables import Assignment, DesiredState, Device, Membership
 from edgewise_hub.hub import Hub
+from edgewise_hub.monitoring import health
 from edgewise_hub.mqtt import retained
 from edgewise_hub.registry.tables import Bundle
 
 router = APIRouter(tags=["fleet"])
+
+DAY_S = 86400.0
 
 
 @router.get("/devices")
@@ -51,6 +54,14 @@ def get_device(device_id: str, hub: HubDep) -> DeviceOut:
     """One device."""
     with hub.database.read() as session:
         return _out(session, hub, [_device(session, hub, device_id)])[0]
+
+
+@router.get("/devices/{device_id}/health")
+def get_health(device_id: str, hub: HubDep, since: float | None = None) -> DeviceHealth:
+    """The device's resources and its models' latency since ``since`` (Unix seconds; the last day)."""
+    with hub.database.read() as session:
+        _device(session, hub, device_id)
+        return health.read(session, hub, device_id, time.time() - DAY_S if since is None else since)
 
 
 @router.patch("/devices/{device_id}")

@@ -127,6 +127,50 @@ class DeviceOut(BaseModel):
     consent: dict[str, Any]
 
 
+class GaugeOut(BaseModel):
+    """One number over a span: its mean, its least and its most."""
+
+    mean: float
+    least: float
+    most: float
+
+
+class HealthSpan(BaseModel):
+    """One span of a device's resources. ``gauges``: cpu (share), memory, disk_free and the like (bytes), temperature
+    (degrees Celsius), throttled (share of the time), power (watts); ``totals``: received_bytes, sent_bytes, energy_mj,
+    throttle_events. What the device cannot tell is missing."""
+
+    start: float
+    """By the device's clock, which may be off by ``uncertainty``; null: it was never held against another."""
+    end: float
+    uncertainty: float | None
+    received_at: float
+    duration: float
+    """Seconds that are in it: less than ``end - start`` where nothing came."""
+    gauges: dict[str, GaugeOut]
+    totals: dict[str, int]
+
+
+class ModelLatency(BaseModel):
+    """What a device answered with one version, and how long it took."""
+
+    model: str
+    version: int
+    duty: str
+    inferences: int
+    errors: int
+    latency_p50_ms: float | None
+    latency_p95_ms: float | None
+
+
+class DeviceHealth(BaseModel):
+    """How a device is: spans, oldest first, and the latency of its models over the same time."""
+
+    device: str
+    spans: list[HealthSpan]
+    models: list[ModelLatency]
+
+
 class DevicePatch(In):
     """Replace the device's groups."""
 

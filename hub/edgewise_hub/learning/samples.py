@@ -224,6 +224,8 @@ def _take(session: Session, hub: Hub, inbound: Inbound, positions: Positions, ou
         fresh = positions.is_new(sender, message.epoch, message.first, message.last)
     except WireError as error:
         outcome.refusals.append(Refusal(sender, kind, error.code, str(error)))
+        if error.code == "bad-message":
+            positions.damaged(sender, inbound.payload, inbound.received_at)
         return
     if fresh:
         refused = _store(session, hub, message, inbound.received_at)

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 
 from edgewise.errors import WireError
 from edgewise.wire import topics
-from edgewise.wire.codec import encode_json
+from edgewise.wire.codec import MAX_MESSAGE, Count, Message, decode_msgpack, encode_json
 from edgewise.wire.windows import Ack
 from edgewise_hub.hub import Hub
 from edgewise_hub.monitoring.tables import StreamPosition
@@ -67,6 +67,21 @@ def extend(position: Position, first: int, last: int) -> Position:
     return Position(merged[0][1], tuple(merged[1:]))
 
 
+class _Numbers(Message, frozen=True, kw_only=True):
+    """The identity of a message."""
+
+    bound = MAX_MESSAGE
+    epoch: Count
+    first: Count
+    last: Count
+
+
+def ack_of(row: StreamPosition) -> Outbound:
+    """What tells a device how far its stream is committed."""
+    ack = Ack(stream=row.stream, epoch=row.epoch, sequence=row.sequence, at=row.updated_at)
+    return Outbound(topics.ack(row.tenant_id, row.device_id, row.stream), encode_json(ack), retain=True)
+
+
 class Positions:
     """The positions of one stream inside one write transaction: ask, mark, and take the acks for after the commit."""
 
@@ -92,12 +107,21 @@ class Positions:
         self._to_ack.pop((device, epoch), None)
         self._to_ack[device, epoch] = None  # the epoch that a device used last is acknowledged last, and so retained
 
+    def damaged(self, device: str, payload: bytes, now: float) -> None:
+        """A message that will never decode is handled, where its numbers at least can be read: what a device's disk
+        lost is sent as its numbers alone."""
+        try:
+            numbers = decode_msgpack(payload, _Numbers)
+            self.is_new(device, numbers.epoch, numbers.first, numbers.last)
+        except WireError:
+            return  # the refusal is noted already, and there is no number to pass
+        self.handled(device, numbers.epoch, numbers.first, numbers.last, now)
+
     def acks(self) -> list[Outbound]:
         """To publish after the commit: one an epoch that was marked."""
         acks = []
         for device, epoch in self._to_ack:
-            ack = Ack(stream=self._stream, epoch=epoch, sequence=self._rows[device, epoch].sequence)
-            acks.append(Outbound(topics.ack(self._hub.tenant, device, self._stream), encode_json(ack), retain=True))
+            acks.append(ack_of(self._rows[device, epoch]))
         return acks
 
     def _row(self, device: str, epoch: int) -> StreamPosition:

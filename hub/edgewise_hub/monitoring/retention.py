@@ -7,9 +7,9 @@ from sqlalchemy.orm import Session
 
 from edgewise_hub.experiments.tables import ExperimentWindow
 from edgewise_hub.hub import Hub
-from edgewise_hub.monitoring.tables import StreamPosition, StreamRow, WindowRow
+from edgewise_hub.monitoring.tables import HealthRow, StreamPosition, StreamRow, WindowRow
 
-TABLES: tuple[type[StreamRow], ...] = (WindowRow, ExperimentWindow)
+TABLES: tuple[type[StreamRow], ...] = (WindowRow, ExperimentWindow, HealthRow)
 
 
 def tick(hub: Hub, now: float) -> None:

@@ -24,7 +24,7 @@ from sqlalchemy import insert, select
 from sqlalchemy.orm import Session
 
 from edgewise.errors import SketchError, WireError
-from edgewise.wire.codec import MAX_MESSAGE, Count, Message, decode_msgpack
+from edgewise.wire.codec import decode_msgpack
 from edgewise.wire.spans import Span
 from edgewise_hub import metrics
 from edgewise_hub.fleet.tables import Device
@@ -78,15 +78,6 @@ def make_handler(hub: Hub, streams: Iterable[Stream[Any]]) -> Handler:
     return handle_streams
 
 
-class _Numbers(Message, frozen=True, kw_only=True):
-    """What must be read of a damaged message to move the ack past it."""
-
-    bound = MAX_MESSAGE
-    epoch: Count
-    first: Count
-    last: Count
-
-
 class _Batch:
     """One transaction's messages of one stream."""
 
@@ -103,7 +94,7 @@ class _Batch:
         except WireError as error:
             _refuse(self._outcome, inbound, error.code, str(error))
             if error.code == "bad-message":
-                self._pass_damaged(inbound)
+                self._positions.damaged(device.id, inbound.payload, inbound.received_at)
             return
         numbers = (message.epoch, message.first, message.last)
         try:
@@ -142,16 +133,6 @@ class _Batch:
             "received_at": inbound.received_at,
             **self._columns(message, device),
         }
-
-    def _pass_damaged(self, inbound: Inbound) -> None:
-        """Move the ack past a message that will never decode, where its numbers at least can be read."""
-        device = inbound.topic.device
-        try:
-            numbers = decode_msgpack(inbound.payload, _Numbers)
-            if self._positions.is_new(device, numbers.epoch, numbers.first, numbers.last):
-                self._positions.handled(device, numbers.epoch, numbers.first, numbers.last, inbound.received_at)
-        except WireError:
-            return  # the refusal is noted already, and there is no number to pass
 
     def _is_part_of_another(self, device: str, epoch: int, first: int, last: int) -> bool:
         """Do these handled numbers belong to a message with other bounds? (A refused or pruned one left no row.)"""

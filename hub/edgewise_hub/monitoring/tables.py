@@ -42,6 +42,18 @@ class WindowRow(StreamRow, Base):
     )
 
 
+class HealthRow(StreamRow, Base):
+    """One span of a device's resources: ``gauges`` name -> [n, total, least, most], ``totals`` name -> count."""
+
+    __tablename__ = "health"
+    gauges: Mapped[dict[str, Any]]
+    totals: Mapped[dict[str, Any]]
+    __table_args__ = (
+        Index("ix_health_device", "tenant_id", "device_id", "received_at"),
+        Index("ix_health_received_at", "tenant_id", "received_at"),
+    )
+
+
 class StreamPosition(OfTenant, Base):
     """How far a device's stream is committed: everything of ``epoch`` up to ``sequence``. What ``ack`` says.
     ``beyond``: ranges [first, last] that are committed behind a gap, ascending."""

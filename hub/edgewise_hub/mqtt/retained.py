@@ -5,11 +5,10 @@ from __future__ import annotations
 from sqlalchemy import select
 
 from edgewise.wire import topics
-from edgewise.wire.codec import encode_json
-from edgewise.wire.windows import Ack
 from edgewise_hub.fleet.desired import publish_pending
 from edgewise_hub.fleet.tables import Device
 from edgewise_hub.hub import Hub
+from edgewise_hub.monitoring.positions import ack_of
 from edgewise_hub.monitoring.tables import StreamPosition
 from edgewise_hub.mqtt.inbox import Outbound
 
@@ -27,9 +26,8 @@ def republish(hub: Hub) -> None:
     )
     with hub.database.read() as session:
         newest = {(row.device_id, row.stream): row for row in session.scalars(positions)}
-    for (device, stream), row in newest.items():
-        ack = Ack(stream=stream, epoch=row.epoch, sequence=row.sequence)
-        hub.publish(Outbound(topics.ack(hub.tenant, device, stream), encode_json(ack), retain=True))
+    for row in newest.values():
+        hub.publish(ack_of(row))
 
 
 def clear(hub: Hub, device: str) -> None:

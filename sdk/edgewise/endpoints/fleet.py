@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from edgewise.endpoints.base import Endpoint
-from edgewise.resources import Device, DeviceProfile, Group, JoinToken
+from edgewise.resources import Device, DeviceHealth, DeviceProfile, Group, JoinToken
 from edgewise.transport import segment
 
 
@@ -19,6 +19,10 @@ class Devices(Endpoint):
     def get(self, device: str) -> Device:
         """One device."""
         return self._transport.get(f"/devices/{segment(device)}", Device)
+
+    def health(self, device: str, *, since: float | None = None) -> DeviceHealth:
+        """Its resources and its models' latency since ``since`` (Unix seconds; the last day)."""
+        return self._transport.get(f"/devices/{segment(device)}/health", DeviceHealth, since=since)
 
     def set_groups(self, device: str, groups: Sequence[str]) -> Device:
         """Replace a device's groups."""

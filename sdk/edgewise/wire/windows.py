@@ -42,6 +42,8 @@ Problem = Literal[
     "out_of_bounds", "not_finite", "missing", "unknown_inputs", "dropped_inputs", "wrong_shape", "wrong_dtype"
 ]
 """What an input can have against it. The last three are changes of schema, and are refused."""
+MAX_FEATURES = 16
+"""Named for one problem in one window: those with the most items."""
 Feature = Annotated[str, msgspec.Meta(min_length=1, max_length=72)]
 """An input's name, or ``name[3]`` for a feature of it."""
 
@@ -59,7 +61,8 @@ class Window(Span, frozen=True, kw_only=True):
     counters: Counters
     sketches: Annotated[dict[Name, SketchBytes], msgspec.Meta(max_length=32)]
     quality: Annotated[
-        dict[Problem, Annotated[dict[Feature, Count], msgspec.Meta(max_length=16)]], msgspec.Meta(max_length=8)
+        dict[Problem, Annotated[dict[Feature, Count], msgspec.Meta(max_length=MAX_FEATURES)]],
+        msgspec.Meta(max_length=8),
     ] = {}
     """Of the features with the most items that have something against them: problem -> feature -> items."""
 
@@ -97,3 +100,5 @@ class Ack(Message, frozen=True, kw_only=True):
     stream: Name
     epoch: Count
     sequence: Count
+    at: float = 0.0
+    """Unix seconds by the hub's clock, between its receipt of ``sequence`` and this ack; 0: it did not say."""

@@ -70,7 +70,9 @@ def test_the_ack_waits_at_a_gap_and_passes_it_when_it_closes(cameras: Cameras, v
 def test_a_new_epoch_begins_at_one(cameras: Cameras, version: int) -> None:
     cameras.send(cameras.window("cam-1", version))
     outcome = cameras.send(cameras.window("cam-1", version, epoch=EPOCH + 1, first=1, last=1))
-    assert decode_json(outcome.publish[-1].payload, Ack) == Ack(stream="inference", epoch=EPOCH + 1, sequence=1)
+    assert decode_json(outcome.publish[-1].payload, Ack) == Ack(
+        stream="inference", epoch=EPOCH + 1, sequence=1, at=cameras.now
+    )
     assert stored(cameras) == 2
 
 
@@ -148,6 +150,14 @@ def test_a_damaged_message_is_passed_where_its_numbers_can_be_read(cameras: Came
     outcome = cameras.deliver([inbound("cam-1", damaged, 1.0), inbound("cam-1", b"\xc1 nothing", 1.0)])
     assert [refusal.code for refusal in outcome.refusals] == ["bad-message", "bad-message"]
     assert acked(outcome) == {"cam-1": 1}
+
+
+def test_a_message_that_its_device_lost_is_passed_however_often_it_comes(cameras: Cameras, version: int) -> None:
+    lost = msgspec.msgpack.encode({"schema": 1, "epoch": EPOCH, "first": 1, "last": 3})
+    for _ in range(2):
+        outcome = cameras.deliver([inbound("cam-1", lost, 1.0)])
+        assert [refusal.code for refusal in outcome.refusals] == ["bad-message"]
+        assert acked(outcome) == {"cam-1": 3}
 
 
 def test_a_newer_schema_waits_for_a_newer_hub(cameras: Cameras, version: int) -> None:

@@ -152,6 +152,26 @@ export interface paths {
         patch: operations["update_device"];
         trace?: never;
     };
+    "/api/v1/devices/{device_id}/health": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get Health
+         * @description The device's resources and its models' latency since ``since`` (Unix seconds; the last day).
+         */
+        get: operations["get_health"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/devices/{device_id}/revoke": {
         parameters: {
             query?: never;
@@ -1060,6 +1080,18 @@ export interface components {
             version: number;
         };
         /**
+         * DeviceHealth
+         * @description How a device is: spans, oldest first, and the latency of its models over the same time.
+         */
+        DeviceHealth: {
+            /** Device */
+            device: string;
+            /** Models */
+            models: components["schemas"]["ModelLatency"][];
+            /** Spans */
+            spans: components["schemas"]["HealthSpan"][];
+        };
+        /**
          * DeviceHistoryOut
          * @description A device's score over a group's judgements (``at``: Unix seconds, oldest first), and where it would alarm.
          */
@@ -1618,6 +1650,18 @@ export interface components {
             soak: number;
         };
         /**
+         * GaugeOut
+         * @description One number over a span: its mean, its least and its most.
+         */
+        GaugeOut: {
+            /** Least */
+            least: number;
+            /** Mean */
+            mean: number;
+            /** Most */
+            most: number;
+        };
+        /**
          * GroupAccuracy
          * @description Served and labelled counts of one group and version since ``since``.
          */
@@ -1681,6 +1725,32 @@ export interface components {
              * @default 2
              */
             latency_ratio: number | null;
+        };
+        /**
+         * HealthSpan
+         * @description One span of a device's resources. ``gauges``: cpu (share), memory, disk_free and the like (bytes), temperature
+         *     (degrees Celsius), throttled (share of the time), power (watts); ``totals``: received_bytes, sent_bytes, energy_mj,
+         *     throttle_events. What the device cannot tell is missing.
+         */
+        HealthSpan: {
+            /** Duration */
+            duration: number;
+            /** End */
+            end: number;
+            /** Gauges */
+            gauges: {
+                [key: string]: components["schemas"]["GaugeOut"];
+            };
+            /** Received At */
+            received_at: number;
+            /** Start */
+            start: number;
+            /** Totals */
+            totals: {
+                [key: string]: number;
+            };
+            /** Uncertainty */
+            uncertainty: number | null;
         };
         /**
          * InterleaveIn
@@ -1898,6 +1968,26 @@ export interface components {
             windows: number;
             /** Words */
             words: string;
+        };
+        /**
+         * ModelLatency
+         * @description What a device answered with one version, and how long it took.
+         */
+        ModelLatency: {
+            /** Duty */
+            duty: string;
+            /** Errors */
+            errors: number;
+            /** Inferences */
+            inferences: number;
+            /** Latency P50 Ms */
+            latency_p50_ms: number | null;
+            /** Latency P95 Ms */
+            latency_p95_ms: number | null;
+            /** Model */
+            model: string;
+            /** Version */
+            version: number;
         };
         /**
          * ModelOut
@@ -3016,6 +3106,39 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["DeviceOut"];
+                };
+            };
+            /** @description What is wrong with the request, and what to do. */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    get_health: {
+        parameters: {
+            query?: {
+                since?: number | null;
+            };
+            header?: never;
+            path: {
+                device_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DeviceHealth"];
                 };
             };
             /** @description What is wrong with the request, and what to do. */

@@ -10,6 +10,8 @@ export type Session = Schemas["SessionOut"];
 
 export type Device = Schemas["DeviceOut"];
 export type DeviceModel = Schemas["DeviceModel"];
+export type DeviceHealth = Schemas["DeviceHealth"];
+export type HealthSpan = Schemas["HealthSpan"];
 export type Group = Schemas["GroupOut"];
 
 export type Model = Schemas["ModelOut"];

@@ -9,6 +9,7 @@ import { Empty, Loading, Trouble } from "../parts/notices";
 import { Facts } from "../parts/page";
 import { Time, TimeOr } from "../parts/time";
 import { to } from "../routing";
+import { HealthOf } from "./health-of";
 import { deviceState } from "./state";
 
 export function DeviceDrawer({ id, onClose }: { id: string; onClose: () => void }) {
@@ -48,6 +49,8 @@ function Details({ device }: { device: Device }) {
       {device.models.map((model) => (
         <ModelOnDevice key={model.model} model={model} />
       ))}
+      <h3>Health, the last day</h3>
+      <HealthOf id={device.id} />
       <h3>Consent to send samples</h3>
       <ConsentOf consent={device.consent} />
       <h3>Facts, as the device measured them</h3>

@@ -7,13 +7,12 @@ from itertools import count, pairwise
 from pathlib import Path
 
 import msgspec
-import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from test_store import CutDisk, PowerCut
+from sums import Sums
 
 from edgewise_agent.store.disk import Disk
-from edgewise_agent.windows.spool import IN_FLIGHT, RESEND_S, Spool
+from edgewise_agent.windows import segment
+from edgewise_agent.windows.segment import Entry
+from edgewise_agent.windows.spool import IN_FLIGHT, MAX_RESEND_S, RESEND_S, SPREAD_S, Spool
 
 
 def epochs(start: int = 1) -> Iterator[int]:
@@ -34,9 +33,20 @@ def identities(spool: Spool, now: float = 0.0) -> list[tuple[int, int, int]]:
     return out
 
 
-def open_spool(folder: Path, disk: Disk | None = None, **options: int) -> Spool:
+def open_spool(folder: Path, disk: Disk | None = None, **options: object) -> Spool:
     numbers = epochs(7)
     return Spool(disk or Disk(), folder, lambda: next(numbers), **options)  # type: ignore[arg-type]
+
+
+class CountingDisk(Disk):
+    """Names of the files that were replaced."""
+
+    def __init__(self) -> None:
+        self.renamed: list[str] = []
+
+    def _rename(self, source: Path, target: Path) -> None:
+        self.renamed.append(target.name)
+        super()._rename(source, target)
 
 
 def test_goes_out_in_order_and_waits_for_acks(tmp_path: Path) -> None:
@@ -59,7 +69,7 @@ def test_without_progress_or_after_a_reconnect_it_is_sent_again(tmp_path: Path) 
     spool.ack(7, 1, RESEND_S - 1)
     assert identities(spool, RESEND_S) == []
     assert identities(spool, 2 * RESEND_S) == [(7, 2, 2)]
-    spool.rewind()
+    spool.rewind(2 * RESEND_S)
     assert identities(spool, 2 * RESEND_S) == [(7, 2, 2)]
 
 
@@ -100,19 +110,13 @@ def test_a_damaged_cursor_begins_a_new_epoch_and_is_counted(tmp_path: Path) -> N
     assert (spool.epoch, len(spool), spool.dropped) == (99, 0, 1)
 
 
-def test_full_drops_the_oldest_never_sent_and_leaves_no_hole(tmp_path: Path) -> None:
-    spool = open_spool(tmp_path, max_files=3)
-    spool.add(build)
-    assert identities(spool) == [(7, 1, 1)]
-    for _ in range(4):
-        assert spool.add(build)
+def test_full_without_merging_takes_no_more_and_counts(tmp_path: Path) -> None:
+    spool = open_spool(tmp_path, max_messages=3)
+    assert [spool.add(build) for _ in range(5)] == [True, True, True, False, False]
     assert (len(spool), spool.dropped) == (3, 2)
-    assert identities(spool) == [(7, 2, 4), (7, 5, 5)]
-    assert not spool.add(build), "all that is left may have been sent"
-    assert spool.dropped == 3
-    again = open_spool(tmp_path, max_files=3)
-    assert not again.add(build), "after a restart too"
-    assert identities(again) == [(7, 1, 1), (7, 2, 4), (7, 5, 5)]
+    assert identities(spool) == [(7, 1, 1), (7, 2, 2), (7, 3, 3)]
+    spool.ack(7, 1, 0.0)
+    assert spool.add(build)
 
 
 def test_bytes_are_bounded_too(tmp_path: Path) -> None:
@@ -121,6 +125,76 @@ def test_bytes_are_bounded_too(tmp_path: Path) -> None:
         spool.add(build)
     assert sum(path.stat().st_size for path in tmp_path.glob("*.msg")) <= 200
     assert spool.dropped == 50 - len(spool)
+
+
+def test_what_may_have_been_offered_is_known_after_a_restart(tmp_path: Path) -> None:
+    """Durable before it goes out, and some numbers ahead, so that not each message costs a write."""
+    spool = open_spool(tmp_path)
+    for _ in range(3):
+        spool.add(build)
+    writes = CountingDisk()
+    again = open_spool(tmp_path, writes)
+    assert again.next(0.0) is not None and writes.renamed == ["cursor.json"]
+    assert msgspec.json.decode((tmp_path / "cursor.json").read_bytes())["offered"] > 1
+    identities(again)
+    again.rewind(0.0)
+    identities(again)
+    assert writes.renamed == ["cursor.json"]
+
+
+def test_a_cursor_of_an_older_agent_may_have_offered_all(tmp_path: Path) -> None:
+    sums = Sums()
+    spool = open_spool(tmp_path, merging=sums, max_messages=4)
+    for _ in range(4):
+        spool.add(sums.one("a"))
+    (tmp_path / "cursor.json").write_text('{"epoch":7,"acked":0}')
+    again = open_spool(tmp_path, merging=sums, max_messages=4)
+    assert not again.add(sums.one("a"))
+
+
+def test_a_lost_message_goes_out_as_its_numbers_alone(tmp_path: Path) -> None:
+    spool = open_spool(tmp_path)
+    for _ in range(3):
+        spool.add(build)
+    (tmp_path / segment.name([Entry(1, 1, 0)])).write_bytes(b"\xff\x00")
+    (tmp_path / segment.name([Entry(2, 2, 0)])).unlink()
+    again = open_spool(tmp_path)
+    messages = []
+    while (message := again.next(0.0)) is not None:
+        again.sent(message, 0.0)
+        messages.append(msgspec.msgpack.decode(message.data))
+    assert messages[0] == {"schema": 1, "epoch": 7, "first": 1, "last": 1} and again.dropped == 1
+    assert [found["first"] for found in messages] == [1, 3]
+    again.rewind(0.0)
+    identities(again)
+    assert again.dropped == 1, "counted once"
+
+
+def test_resends_wait_longer_each_time_and_progress_ends_that(tmp_path: Path) -> None:
+    spool = open_spool(tmp_path, draw=lambda low, high: high)
+    spool.add(build)
+    spool.add(build)
+    sent_at, now = [], 0.0
+    while len(sent_at) < 5:
+        if identities(spool, now):
+            sent_at.append(now)
+        now += 1.0
+    waits = [b - a for a, b in pairwise(sent_at)]
+    assert waits == [RESEND_S, 3 * RESEND_S, 9 * RESEND_S, MAX_RESEND_S]
+    spool.ack(7, 1, now)
+    assert identities(spool, now + RESEND_S) == [(7, 2, 2)]
+
+
+def test_a_new_connection_with_much_to_send_waits_a_drawn_time(tmp_path: Path) -> None:
+    spool = open_spool(tmp_path, draw=lambda low, high: high)
+    spool.add(build)
+    spool.rewind(100.0)
+    assert identities(spool, 100.0) == [(7, 1, 1)], "a few windows go at once"
+    for _ in range(IN_FLIGHT):
+        spool.add(build)
+    spool.rewind(100.0)
+    assert identities(spool, 100.0 + SPREAD_S - 0.1) == []
+    assert len(identities(spool, 100.0 + SPREAD_S)) == IN_FLIGHT
 
 
 def test_rewrite_keeps_the_numbers(tmp_path: Path) -> None:
@@ -134,56 +208,3 @@ def test_rewrite_keeps_the_numbers(tmp_path: Path) -> None:
         "last": 1,
         "body": "",
     }
-
-
-STEPS = st.lists(st.sampled_from(["add", "send", "ack", "reopen"]), min_size=1, max_size=25)
-
-
-@settings(max_examples=150, deadline=None)
-@given(steps=STEPS, cut=st.integers(0, 30), max_files=st.integers(2, 6))
-def test_a_cut_anywhere_neither_loses_nor_doubles(
-    tmp_path_factory: pytest.TempPathFactory, steps: list[str], cut: int, max_files: int
-) -> None:
-    """The hub's view: ranges of one epoch never overlap and have no hole below the highest."""
-    folder = tmp_path_factory.mktemp("spool")
-    received: dict[tuple[int, int], set[bytes]] = {}
-    disk: Disk = CutDisk(cut)
-    numbers = epochs(7)
-
-    def reopen() -> Spool:
-        return Spool(disk, folder, lambda: next(numbers), max_files=max_files)
-
-    def deliver(spool: Spool) -> None:
-        while (message := spool.next(0.0)) is not None:
-            spool.sent(message, 0.0)
-            content = msgspec.msgpack.decode(message.data)
-            assert content["epoch"] == spool.epoch
-            received.setdefault((content["first"], content["last"]), set()).add(message.data)
-
-    def committed() -> int:
-        reached = 0
-        for first, last in sorted(received):
-            if first != reached + 1:
-                break
-            reached = last
-        return reached
-
-    spool: Spool | None = None
-    for step in [*steps, "reopen", "send", "ack", "send"]:
-        try:
-            if spool is None:
-                spool = reopen()
-            if step == "add":
-                spool.add(build)
-            elif step == "send":
-                deliver(spool)
-            elif step == "ack":
-                spool.ack(spool.epoch, committed(), 0.0)
-            else:
-                spool = reopen()
-        except PowerCut:
-            disk, spool = Disk(), None
-    ranges = sorted(received)
-    assert all(len(contents) == 1 for contents in received.values()), "one number, one content"
-    assert all(b[0] == a[1] + 1 for a, b in pairwise(ranges)), "no overlap, no hole"
-    assert not ranges or ranges[0][0] == 1
