@@ -71,7 +71,7 @@ def load(data: Path) -> Identity:
         raise IdentityError(f"{data}: this device is not enrolled; run edgewise-agent enroll first")
     try:
         return msgspec.json.decode(content, type=Identity)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise IdentityError(f"{data / IDENTITY_FILE}: {error}; enroll again") from error
 
 

@@ -293,5 +293,5 @@ def _read(response: httpx.Response) -> bytes:
 def _event(kind: str, data: str) -> Event:
     try:
         return Event(kind=kind, id=str(msgspec.json.decode(data, type=dict[str, Any]).get("id", "")))
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise WireError(f"event {kind[:40]!r}: expected {{'id': ...}}: {error}") from error

@@ -173,7 +173,7 @@ class Channel:
             return None
         try:
             return decoder.decode(data)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise ChannelError(f"channel: {error}") from error
 
     def close(self) -> None:

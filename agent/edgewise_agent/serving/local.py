@@ -100,7 +100,7 @@ class LocalModel:
         data = read(path, MAX_DUTIES)
         try:
             active = {} if data is None else msgspec.json.decode(data, type=Duties).active()
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise NotInstalled(f"{path}: expected the agent's duties: {error}") from error
         if self._name not in active:
             raise NotInstalled(f"{self._data}: no model {self._name!r} is installed; there is {sorted(active)}")

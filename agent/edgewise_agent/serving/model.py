@@ -67,7 +67,7 @@ def open_model(bundle: str, blobs: Path, threads: int | None = None) -> Model:
         raise
     except RuntimeFailure as error:
         raise ModelFailure(str(error), code=error.code if error.code != "runtime-failed" else "load-failed") from error
-    except (EdgewiseError, KeyError, msgspec.DecodeError) as error:
+    except (EdgewiseError, KeyError, msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ModelFailure(f"bundle {bundle[:12]}: {error}") from error
     except OSError as error:
         raise ModelFailure(f"bundle {bundle[:12]}: {error.strerror}", code="bad-blob") from error

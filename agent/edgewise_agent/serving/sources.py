@@ -78,7 +78,7 @@ class Sources:
         try:
             data = None if self._path is None else read(self._path, _BOUND)
             found = [] if data is None else msgspec.json.decode(data, type=list[Source])
-        except (DiskError, msgspec.DecodeError) as error:
+        except (DiskError, msgspec.DecodeError, UnicodeDecodeError) as error:
             log.warning("%s: %s; it is begun anew", self._path, error)
             return
         for source in found:

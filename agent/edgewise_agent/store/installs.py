@@ -121,7 +121,7 @@ class Installs:
         data = read(path, _BOUND)
         try:
             self.duties = Duties() if data is None else msgspec.json.decode(data, type=Duties)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise DutiesDamaged(f"{path}: {error}; remove it to install anew") from error
 
     def save(self, duties: Duties) -> None:
@@ -149,7 +149,7 @@ class Installs:
                     return None
                 signed = bytes(msgspec.json.decode(data, type=Envelope).signed)
                 self._manifests[bundle] = decode_json(signed, Manifest)
-            except (BadBlob, WireError, msgspec.DecodeError) as error:
+            except (BadBlob, WireError, msgspec.DecodeError, UnicodeDecodeError) as error:
                 log.error("bundle %s: its manifest cannot be used: %s", bundle[:12], error)
                 self._blobs.remove(bundle)
                 return None

@@ -77,7 +77,7 @@ def load_grants(data: Path) -> dict[str, Grant]:
     content = read(data / CONSENT_FILE, _BOUND)
     try:
         return {} if content is None else msgspec.json.decode(content, type=dict[Name, Grant])
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ConsentDamaged(f"{data / CONSENT_FILE}: {error}; run edgewise-agent consent again") from error
 
 
@@ -109,7 +109,7 @@ class SampleKeeper:
         content = read(data / SPENT_FILE, _BOUND)
         try:
             self.spent = {} if content is None else msgspec.json.decode(content, type=dict[Name, Spent])
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise ConsentDamaged(f"{data / SPENT_FILE}: {error}") from error
 
     def refresh(self) -> bool:

@@ -73,7 +73,7 @@ def load(data: Path) -> Ledger:
     content = read(data / FILE, _BOUND)
     try:
         return Ledger() if content is None else msgspec.json.decode(content, type=Ledger)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise LedgerDamaged(
             f"{data / FILE}: {error}; nobody knows what was spent: move it away to begin anew"
         ) from error

@@ -78,7 +78,7 @@ def read_index(first: int, last: int, index: bytes, size: int) -> list[Entry]:
     """The entries of a segment of ``size`` bytes named FIRST-LAST. Raises SegmentDamaged."""
     try:
         found = msgspec.msgpack.decode(index, type=_Index)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise SegmentDamaged(f"a segment's index: {error}") from error
     ends = [first - 1, *(end for end, _ in found)]
     whole = HEAD + len(index) + sum(length for _, length in found) == size

@@ -322,7 +322,7 @@ class Spool:
             data = read_at(file.path, entry.offset, entry.size)
             if msgspec.msgpack.decode(data, type=Numbers) == numbers:
                 return data
-        except (DiskError, msgspec.DecodeError) as error:
+        except (DiskError, msgspec.DecodeError, UnicodeDecodeError) as error:
             log.error("a message of the spool is lost: %s", error)
         if entry.first not in self._lost:
             self._lost.add(entry.first)
@@ -338,7 +338,7 @@ class Spool:
         try:
             if data is not None:
                 return msgspec.json.decode(data, type=Cursor)
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, UnicodeDecodeError):
             pass  # damaged: as if there were none
         # Messages of a life whose number is lost would never be acknowledged, and under a new one might count twice.
         orphans = [path for path in self._folder.iterdir() if segment.parse(path.name) is not None]
@@ -379,6 +379,9 @@ class Spool:
 
 
 def _numbered(data: bytes, epoch: int, first: int, last: int) -> bytes:
-    """The same message with other numbers."""
-    content = msgspec.msgpack.decode(data)
+    """The same message with other numbers; they alone where it is damaged."""
+    try:
+        content = msgspec.msgpack.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        content = {"schema": 1}
     return msgspec.msgpack.encode({**content, "epoch": epoch, "first": first, "last": last})

@@ -246,7 +246,7 @@ class Monitor:
                 raise EdgewiseError("its bundle's reference cannot be used")
             data = msgspec.msgpack.decode(row.sketches, type=dict[str, bytes])
             sketches = WindowSketches.decode(held.spec, data)
-        except (EdgewiseError, msgspec.DecodeError) as error:
+        except (EdgewiseError, msgspec.DecodeError, UnicodeDecodeError) as error:
             log.debug("window %s %d/%d is not judged: %s", row.device_id, row.epoch, row.first, error)
             return Seen(row.received_at, row.device_id, NO_BUNDLE, Summary.nothing(), row.counters)
         counters = row.counters

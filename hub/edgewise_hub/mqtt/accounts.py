@@ -87,7 +87,7 @@ class Accounts:
         try:
             responses = msgspec.json.decode(payload)["responses"]
             answers = {str(r["correlationData"]): r.get("error") for r in responses if "correlationData" in r}
-        except (msgspec.DecodeError, KeyError, TypeError, AttributeError):
+        except (msgspec.DecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError):
             return
         with self._lock:
             for waiting in self._waiting:

@@ -69,7 +69,7 @@ class Deltas:
             known = msgspec.json.decode(self._pair(base, target).read_bytes(), type=Delta)
         except FileNotFoundError:
             return self._order(base, target)
-        except (OSError, msgspec.DecodeError):
+        except (OSError, msgspec.DecodeError, UnicodeDecodeError):
             log.exception("the delta %s-%s cannot be read; it is made again", base[:12], target[:12])
             return self._order(base, target)
         if known.delta is not None and known.delta not in self._blobs:

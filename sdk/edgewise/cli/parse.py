@@ -91,6 +91,6 @@ def config(assignments: Sequence[str], file: Path | None = None) -> dict[str, An
             raise typer.BadParameter(f"expected KEY=VALUE, got {assignment!r}")
         try:
             values[key] = msgspec.json.decode(text)
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, UnicodeDecodeError):
             values[key] = text
     return values

@@ -1,0 +1,8 @@
+"""Fuzzing shares ``decoders.py``, with ``scripts/fuzz``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
