@@ -62,7 +62,7 @@ def read_state(data: Path) -> TrustState | None:
     content = read(data / STATE_FILE, 512 * 1024)
     try:
         return None if content is None else msgspec.json.decode(content, type=TrustState)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Refused(f"{data / STATE_FILE}: {error}; enroll anew", code="trust-damaged") from error
 
 

@@ -24,6 +24,7 @@ from edgewise.wire.codec import Message, decode_json, decode_msgpack, encode_jso
 from edgewise.wire.experiment import AB, Arm, Experiment, Sums
 from edgewise.wire.health import Gauge, Health
 from edgewise.wire.windows import Ack, Counters, Sample, Samples, Window
+from edgewise_agent import trust
 from edgewise_agent.delta import patched
 from edgewise_agent.serving import http
 from edgewise_agent.serving.oip import messages
@@ -217,22 +218,23 @@ def _segment(data: bytes) -> None:
     assert all(0 <= entry.offset <= entry.offset + entry.size <= len(data) for entry in entries)
 
 
+def _blobs() -> BlobStore:
+    return BlobStore(Disk(), _base().with_name("blobs"))
+
+
 def _files(data: bytes) -> None:
     """What the agent keeps on disk, and a flash that wears out may change."""
     folder = _base().parent
-    for name in (CONSENT_FILE, "duties.json", "privacy.json"):
+    for name in (CONSENT_FILE, "duties.json", "privacy.json", trust.STATE_FILE):
         (folder / name).write_bytes(data)
     refusals = 0
-    for read in (
-        load_grants,
-        privacy.load,
-        lambda at: Installs(Disk(), at / "duties.json", BlobStore(Disk(), at / "b")),
-    ):
+    readers = (load_grants, privacy.load, trust.read_state, lambda at: Installs(Disk(), at / "duties.json", _blobs()))
+    for read in readers:
         try:
             read(folder)
         except EdgewiseError:
             refusals += 1
-    if refusals == 3:
+    if refusals == len(readers):
         raise EdgewiseError("every one is refused")
 
 
