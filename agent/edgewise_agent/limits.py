@@ -18,7 +18,9 @@ from edgewise.errors import EdgewiseError
 from edgewise.wire.control import Transfer
 
 RATE_VARIABLE = "EDGEWISE_AGENT_DOWNLOAD_BYTES_S"
+"""Bytes a second that downloads may take, 1024 or more; the hub may set a stricter one."""
 QUIET_VARIABLE = "EDGEWISE_AGENT_QUIET_HOURS"
+"""Local times without downloads, such as ``07:00-22:00``, comma-separated; added to the hub's own."""
 
 
 class BadLimit(EdgewiseError):

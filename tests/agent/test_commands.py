@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import socket
 import ssl
 import stat
@@ -320,6 +321,15 @@ def test_systemd_is_told_that_it_is_ready_and_alive(tmp_path: Path) -> None:
         assert [systemd.recv(100) for _ in range(4)] == [b"READY=1", b"WATCHDOG=1", b"WATCHDOG=1", b"STOPPING=1"]
     notifier.ready()  # nobody listens any more
     Notifier({}).ready()
+
+
+def test_every_variable_of_the_environment_is_in_the_reference() -> None:
+    root = Path(__file__).parents[2]
+    page = (root / "docs" / "agent-configuration.md").read_text()
+    sources = "".join(path.read_text() for path in (root / "agent" / "edgewise_agent").rglob("*.py"))
+    named = set(re.findall(r"EDGEWISE_AGENT_[A-Z_]*[A-Z]", sources))
+    assert {name for name in named if f"`{name}`" not in page} == set()
+    assert len(named) > 5
 
 
 def test_errors_are_one_line(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ class Privacy(msgspec.Struct, frozen=True, kw_only=True):
     epsilon: Annotated[float, msgspec.Meta(gt=0, le=100)] | None = None
     """Of one window, at ``delta``; None: no noise."""
     delta: Annotated[float, msgspec.Meta(gt=0, lt=0.1)] = 1e-6
+    """The chance that ``epsilon`` does not hold."""
     limit: Annotated[float, msgspec.Meta(gt=0)] | None = None
     """The epsilon of all windows of a model together after which they hold no sketches; None: they always do."""
 
@@ -34,6 +35,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     max_bodies: Annotated[int, msgspec.Meta(ge=1024, le=2**32)] = 32 * 1024 * 1024
     """Bytes of all requests that are held at a time."""
     max_connections: Annotated[int, msgspec.Meta(ge=1, le=4096)] = 256
+    """Connections that are open at a time."""
     idle_s: Annotated[float, msgspec.Meta(gt=0)] = 60.0
     """Seconds that a connection may be silent between requests."""
     receive_s: Annotated[float, msgspec.Meta(gt=0)] = 20.0

@@ -16,10 +16,20 @@ from starlette.concurrency import run_in_threadpool
 from edgewise_hub.api.auth import HubDep
 from edgewise_hub.api.errors import ApiError, not_found
 from edgewise_hub.api.pages import Cursor, Limit, page
-from edgewise_hub.api.schemas import BundleOut, ModelOut, NameStr, Page, ProfileOut, Sha256, VersionIn, VersionOut
+from edgewise_hub.api.schemas import (
+    AgentSource,
+    BundleOut,
+    ModelOut,
+    NameStr,
+    Page,
+    ProfileOut,
+    Sha256,
+    VersionIn,
+    VersionOut,
+)
 from edgewise_hub.fleet.tables import Device
 from edgewise_hub.hub import Hub
-from edgewise_hub.registry import versions
+from edgewise_hub.registry import releases, versions
 from edgewise_hub.registry.tables import Bundle, Model, Version
 
 router = APIRouter(tags=["registry"])
@@ -89,12 +99,22 @@ def get_model(model: ModelName, hub: HubDep) -> ModelOut:
 @router.post("/models/{model}/versions", status_code=201)
 def create_version(model: ModelName, body: VersionIn, hub: HubDep) -> VersionOut:
     """Register a version; its blobs are uploaded before. The model is made at its first version."""
-    source = body.source.model_dump()
+    source, now = body.source.model_dump(), time.time()
     for role in ("recipe", "weights", "model", "data"):
         if role in source and source[role] not in hub.blobs:
             raise ApiError(f"{role}: blob {source[role][:12]} is not on this hub", status=422, code="no-blob")
+    if (model == releases.AGENT) != isinstance(body.source, AgentSource):
+        raise ApiError(
+            f"{releases.AGENT} is the agent itself: expected a source of kind agent for it, and for no other model",
+            status=422,
+            code="reserved-model",
+        )
+    if isinstance(body.source, AgentSource):
+        releases.check(hub, body.source.wheels)
     with hub.database.write() as session:
-        version = versions.register(session, hub, model, source, {"origin": "registered"}, {}, body.note, time.time())
+        version = versions.register(session, hub, model, source, {"origin": "registered"}, {}, body.note, now)
+        if isinstance(body.source, AgentSource):
+            releases.add_bundles(session, hub, version, body.source.wheels, now)
         return _versions(session, hub, [version])[0]
 
 

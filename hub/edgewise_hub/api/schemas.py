@@ -215,10 +215,18 @@ class OnnxSource(In):
     data: Sha256
 
 
+class AgentSource(In):
+    """A release of the agent, of the model ``edgewise-agent``: its wheels, uploaded as blobs before. It needs no
+    compiling: there is a bundle for every device profile at once."""
+
+    kind: Literal["agent"] = "agent"
+    wheels: Annotated[list[Sha256], Field(min_length=1, max_length=16)]
+
+
 class VersionIn(In):
     """Register a version."""
 
-    source: Annotated[RecipeSource | OnnxSource, Field(discriminator="kind")]
+    source: Annotated[RecipeSource | OnnxSource | AgentSource, Field(discriminator="kind")]
     note: Annotated[str, Field(max_length=500)] = ""
 
 

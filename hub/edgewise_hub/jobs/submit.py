@@ -14,7 +14,7 @@ from edgewise_hub.registry.tables import Version
 
 
 class JobError(EdgewiseError):
-    """A job that cannot be: ``unknown-profile``, ``no-version``."""
+    """A job that cannot be: ``unknown-profile``, ``no-version`` (there is none, or none to compile)."""
 
     code = "bad-job"
 
@@ -34,8 +34,11 @@ def compilation(
 ) -> Job:
     """A job that compiles one version for ``profiles``, each once. Raises JobError."""
     check_profiles(hub, profiles)
-    if session.get(Version, (hub.tenant, model, version)) is None:
+    found = session.get(Version, (hub.tenant, model, version))
+    if found is None:
         raise JobError(f"{model} version {version}: there is none; register it first", code="no-version")
+    if found.source["kind"] == "agent":
+        raise JobError(f"{model} is the agent itself: it needs no compiling; roll it out", code="no-version")
     payload = {"model": model, "version": version, "profiles": list(dict.fromkeys(profiles)), **asdict(wishes)}
     return executor.enqueue(session, hub, "compile", payload, now)
 

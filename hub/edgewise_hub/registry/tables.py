@@ -20,9 +20,10 @@ class Model(OfTenant, Base):
 
 
 class Version(OfTenant, Base):
-    """A version. ``source``: {"kind": "recipe", "recipe": sha256, "weights": sha256, "config": {...}} or
-    {"kind": "onnx", "model": sha256, "data": sha256}. ``lineage``: parent version, training run, data digests,
-    environment. ``release`` equals ``version`` here and is what the floor is compared with."""
+    """A version. ``source``: {"kind": "recipe", "recipe": sha256, "weights": sha256, "config": {...}},
+    {"kind": "onnx", "model": sha256, "data": sha256} or {"kind": "agent", "wheels": [sha256]}. ``lineage``: parent
+    version, training run, data digests, environment. ``release`` equals ``version`` here and is what the floor is
+    compared with."""
 
     __tablename__ = "versions"
     model: Mapped[str] = mapped_column(String(64), primary_key=True)
@@ -48,9 +49,9 @@ class Bundle(OfTenant, Base):
     total_size: Mapped[int]
     """Bytes of all blobs that a device fetches, the manifest's own among them."""
     spec: Mapped[str] = mapped_column(String(64))
-    """sha256 of the sketch spec."""
+    """sha256 of the sketch spec; empty for a release of the agent, which has no windows."""
     reference: Mapped[str] = mapped_column(String(64))
-    """sha256 of reference.npz, which stays on the hub."""
+    """sha256 of reference.npz, which stays on the hub; empty as above."""
     report: Mapped[dict[str, Any]]
     created_at: Mapped[float]
     __table_args__ = (Index("ix_bundles_version", "tenant_id", "model", "version", "profile"),)

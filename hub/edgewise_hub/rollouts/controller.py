@@ -26,6 +26,7 @@ from edgewise_hub.api.schemas import RolloutIn
 from edgewise_hub.fleet import desired, groups
 from edgewise_hub.fleet.tables import Device
 from edgewise_hub.hub import Hub
+from edgewise_hub.registry.releases import AGENT
 from edgewise_hub.registry.tables import Model, Version
 from edgewise_hub.rollouts import assignments, draw
 from edgewise_hub.rollouts.advance import Decision, advance
@@ -44,7 +45,10 @@ def create(session: Session, hub: Hub, body: RolloutIn, now: float) -> Rollout:
     Devices whose profile the version is not compiled for, or that are assigned it already, are left out.
     Raises RolloutError, with a code that it lists.
     """
-    plan = make_plan(body.stages, body.gates)
+    gates = body.gates
+    if body.model == AGENT:  # a release of the agent has no windows: what it does to devices is whether they confirm it
+        gates = gates.model_copy(update={"errors": None, "latency_ratio": None, "mix_distance": None})
+    plan = make_plan(body.stages, gates)
     version = session.get(Version, (hub.tenant, body.model, body.version))
     if version is None:
         raise RolloutError(f"{body.model}: there is no version {body.version}; register it", code="unknown-version")

@@ -12,6 +12,7 @@ import typer
 import edgewise
 from edgewise.cli import (
     accuracy,
+    agent,
     alert,
     compile,
     device,
@@ -38,7 +39,7 @@ def build(arguments: Sequence[str]) -> typer.Typer:
     """The application for one command line. Raises EdgewiseError when an added subcommand cannot be loaded."""
     app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
     app.callback()(_root)
-    for part in (device, model, rollout, experiment, drift, accuracy, alert, sample, training, trigger, profile):
+    for part in (device, agent, model, rollout, experiment, drift, accuracy, alert, sample, training, trigger, profile):
         app.add_typer(part.app)
     app.command("compile")(compile.compile_version)
     wanted = subcommand(arguments)

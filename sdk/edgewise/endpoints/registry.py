@@ -70,6 +70,12 @@ class Models(Endpoint):
         source = {"kind": "recipe", "recipe": recipe, "weights": weights, "config": dict(config)}
         return self._register(name, source, note)
 
+    def register_release(self, wheel_paths: Sequence[Path | str], note: str = "") -> Version:
+        """A new release of the agent from its wheels, which are sent: a version of ``edgewise-agent``, to roll out."""
+        blobs = Blobs(self._transport)
+        wheels = [blobs.put(Path(path)) for path in wheel_paths]
+        return self._register("edgewise-agent", {"kind": "agent", "wheels": wheels}, note)
+
     def train(
         self,
         name: str,

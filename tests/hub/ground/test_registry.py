@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import io
+import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
@@ -88,3 +91,49 @@ def test_a_bundle_whose_file_is_not_what_its_manifest_names_is_refused(hub: Hub,
 
 def test_profiles_are_listed(api: TestClient) -> None:
     assert PROFILE in [row["name"] for row in api.get("/api/v1/profiles").json()["items"]]
+
+
+def wheel(**files: str) -> bytes:
+    """A zip with these files; ``__`` stands for a slash."""
+    data = io.BytesIO()
+    with zipfile.ZipFile(data, "w") as archive:
+        for name, text in files.items():
+            archive.writestr(name.replace("__", "/", 1) + ".py", text)
+    return data.getvalue()
+
+
+SDK, AGENT = wheel(edgewise____init__=""), wheel(edgewise_agent__main="")
+
+
+def test_a_release_of_the_agent_is_a_version_with_a_signed_bundle_for_every_profile(hub: Hub, api: TestClient) -> None:
+    wheels = [put(api, SDK), put(api, AGENT)]
+    made = api.post("/api/v1/models/edgewise-agent/versions", json={"source": {"kind": "agent", "wheels": wheels}})
+    assert made.status_code == 201 and made.json()["version"] == 1
+    bundles = {bundle["profile"]: bundle["digest"] for bundle in made.json()["bundles"]}
+    assert bundles.keys() == hub.profiles.keys()
+    manifest = unseal(
+        hub.blobs.read(bundles[PROFILE]), Manifest, lambda keyid, _s, _p: keyid == hub.signer.public.keyid
+    )
+    assert (manifest.model, manifest.runtime, manifest.profile) == ("edgewise-agent", "agent", PROFILE)
+    assert [manifest.blobs[role].sha256 for role in sorted(manifest.blobs)] == wheels
+    with hub.database.read() as session:
+        rows = session.query(BundleBlob).filter(BundleBlob.bundle == bundles[PROFILE]).all()
+    assert {row.role for row in rows} == {"manifest", "wheel-0", "wheel-1"}
+
+
+@pytest.mark.parametrize(
+    ("model", "source", "code"),
+    [
+        ("digits", {"kind": "agent", "wheels": [SDK, AGENT]}, "reserved-model"),
+        ("edgewise-agent", {"kind": "onnx", "model": SDK, "data": SDK}, "reserved-model"),
+        ("edgewise-agent", {"kind": "agent", "wheels": [SDK]}, "bad-wheel"),
+        ("edgewise-agent", {"kind": "agent", "wheels": [SDK, b"no zip"]}, "bad-wheel"),
+        ("edgewise-agent", {"kind": "agent", "wheels": []}, "invalid-request"),
+    ],
+)
+def test_what_is_no_release_is_refused(api: TestClient, model: str, source: dict[str, Any], code: str) -> None:
+    sent = {k: put(api, v) if isinstance(v, bytes) else v for k, v in source.items()}
+    sent |= {"wheels": [put(api, data) for data in source["wheels"]]} if "wheels" in source else {}
+    answer = api.post(f"/api/v1/models/{model}/versions", json={"source": sent})
+    assert (answer.status_code, answer.json()["code"]) == (422, code)
+    assert api.get(f"/api/v1/models/{model}").status_code == 404

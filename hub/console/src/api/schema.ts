@@ -899,6 +899,20 @@ export interface components {
             weight: number;
         };
         /**
+         * AgentSource
+         * @description A release of the agent, of the model ``edgewise-agent``: its wheels, uploaded as blobs before. It needs no
+         *     compiling: there is a bundle for every device profile at once.
+         */
+        AgentSource: {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            kind: "agent";
+            /** Wheels */
+            wheels: string[];
+        };
+        /**
          * AlertOut
          * @description An alert; open until ``closed_at``.
          */
@@ -2772,7 +2786,7 @@ export interface components {
              */
             note: string;
             /** Source */
-            source: components["schemas"]["RecipeSource"] | components["schemas"]["OnnxSource"];
+            source: components["schemas"]["RecipeSource"] | components["schemas"]["OnnxSource"] | components["schemas"]["AgentSource"];
         };
         /**
          * VersionOut
