@@ -17,7 +17,7 @@ import edgewise
 pytestmark = pytest.mark.e2e
 
 MODEL, GOOD, BLURRED = "clusters", 1, 5
-GATES = {"errors": None, "latency_ratio": None, "mix_distance": None, "deadline": 100}
+GATES = {"errors": None, "latency_ratio": None, "mix_distance": None, "deadline": 300}
 QUICK = {"min_samples": 40, "block": 10, "guardrails": {"latency_ratio": None}}
 """Few items: the difference is large."""
 
@@ -93,7 +93,9 @@ def world(tmp_path_factory, worlds_module, template, models):
             for version, group in ((GOOD, "servers"), (BLURRED, "cameras"))
         ]
         for rollout in rollouts:
-            world.until("the versions are out", lambda r=rollout: world.client.rollouts.get(r).state == "completed")
+            world.until(
+                "the versions are out", lambda r=rollout: world.client.rollouts.get(r).state == "completed", 300
+            )
         yield world
 
 
@@ -148,10 +150,10 @@ def test_an_ab_keeps_each_user_in_one_arm(world, users):
     found = world.until("both devices have given their value", measured, 200)
     assert found.state == "running" and found.arms[1].accuracy > found.arms[0].accuracy
     users.forget()  # what was answered while the candidate came
-    world.until("every user was seen", lambda: len(users.arms) == 40 and users.statuses)
+    world.until("every user was seen", lambda: len(users.arms) == 40, 200)
     arms = Counter(arm for arms in users.arms.values() for arm in arms)
     assert all(len(arms) == 1 for arms in users.arms.values())
-    assert min(arms["active"], arms["candidate"]) >= 5, arms
+    assert arms["active"] and arms["candidate"] and arms.total() == 40, arms
     with pytest.raises(edgewise.EdgewiseError, match=f"experiment {experiment} of {MODEL} runs on some of these"):
         world.client.rollouts.create(MODEL, GOOD, group="cameras")
     assert world.client.experiments.stop(experiment).decision == "stopped"
@@ -169,7 +171,7 @@ def test_a_canary_of_requests_wins_and_is_promoted(world, users):
     assert found.low > 0 and [device.state for device in found.devices] == ["taking-part"] * 2
     assert found.history[-1].n == found.n
     promoted = world.client.experiments.promote(found.id, stages=["100%"], gates=GATES)
-    world.until("the rollout ends", lambda: world.client.rollouts.get(promoted.rollout).state != "running")
+    world.until("the rollout ends", lambda: world.client.rollouts.get(promoted.rollout).state != "running", 300)
     assert world.client.rollouts.get(promoted.rollout).state == "completed"
     assert [world.agents[name].serving(MODEL) for name in ("camera-1", "camera-2")] == [GOOD, GOOD]
     assert set(users.statuses) == {200}, "no request failed in all this"

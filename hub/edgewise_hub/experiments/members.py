@@ -8,12 +8,10 @@ from typing import Literal, NamedTuple
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from edgewise.wire.control import ReportedModel
 from edgewise_hub.experiments.assign import takes_part
 from edgewise_hub.experiments.plan import Plan
 from edgewise_hub.experiments.tables import Experiment, ExperimentDevice
 from edgewise_hub.fleet import groups
-from edgewise_hub.fleet.devices import decode_reported
 from edgewise_hub.fleet.tables import Device
 from edgewise_hub.hub import Hub
 from edgewise_hub.registry.tables import Bundle
@@ -85,14 +83,27 @@ def standings(
             )
         )
     )
+    devices = {
+        device.id: device
+        for device in session.scalars(
+            select(Device)
+            .join(
+                ExperimentDevice,
+                (ExperimentDevice.tenant_id == Device.tenant_id) & (ExperimentDevice.device_id == Device.id),
+            )
+            .where(ExperimentDevice.tenant_id == hub.tenant, ExperimentDevice.experiment_id == experiment.id)
+        )
+    }
     found: dict[str, Standing] = {}
     for row in taking:
-        device = session.get(Device, (hub.tenant, row.device_id))
-        reported = decode_reported(device) if device is not None else None
-        there = reported.models.get(experiment.model, ReportedModel()) if reported is not None else ReportedModel()
-        failures = [f for f in there.failed if f.bundle in digests and f.generation >= (row.generation or 0)]
+        device = devices.get(row.device_id)
+        # as it was stored, since thousands are looked at each tick
+        there = ((device.reported or {}) if device else {}).get("models", {}).get(experiment.model, {})
+        failures = [
+            f for f in there.get("failed", []) if f["bundle"] in digests and f["generation"] >= (row.generation or 0)
+        ]
         if failures:
-            found[row.device_id] = Standing("failed", f"{failures[-1].code}: {failures[-1].reason}")
+            found[row.device_id] = Standing("failed", f"{failures[-1]['code']}: {failures[-1]['reason']}")
         elif row.left_at is not None:
             found[row.device_id] = Standing("left")
         elif row.measured:
@@ -100,7 +111,6 @@ def standings(
         elif device is not None and not device.online:
             found[row.device_id] = Standing("waiting", "offline")
         else:
-            found[row.device_id] = Standing(
-                "waiting", "installing" if digests - set(there.installed) else "no requests"
-            )
+            there_already = not digests or digests.intersection(there.get("installed", []))
+            found[row.device_id] = Standing("waiting", "no requests" if there_already else "installing")
     return found

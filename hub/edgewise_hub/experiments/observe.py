@@ -13,7 +13,7 @@ What a value is:
   from the device's own median of the blocks before;
 - **accuracy** of an A/B, whose users or devices stay in their arm: one value a device, Horvitz-Thompson around the mean
   so far of the others: [(correct - b)_candidate / w - (correct - b)_control / (1 - w)] / items. Unbiased over the draw,
-  also where a device has one user (Howard et al. 2021, section 4.2, of sequential average treatment effects);
+  also where a device has one user (sequential average treatment effects: Howard et al. 2021);
 - **agreement**: the share of answers that agree, less 1. Of escalation: those that the server did not change;
 - **reward**: the mean of the interleaved requests' credit: 1 won, -1 lost, 0 both (Radlinski et al. 2008; Chapelle et
   al. 2012, "Large-scale validation and analysis of interleaved search evaluation").

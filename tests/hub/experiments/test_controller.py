@@ -133,7 +133,10 @@ def feed(cameras: Cameras, experiment: str, right: float, wrong: float, rounds: 
 
 
 def test_every_device_is_told_and_a_winner_is_promoted(fleet: Cameras) -> None:
+    fleet.offline("cam-4")
     experiment = start(fleet)
+    waits = {device.device: device.reason for device in look(fleet, experiment).devices}
+    assert waits == {"cam-1": "installing", "cam-2": "installing", "cam-3": "installing", "cam-4": "offline"}
     both = {"active": 1, "candidate": 2, "policy": experiment}
     assert told(fleet, *NAMES) == [both] * 4
     found = feed(fleet, experiment, 0.95, 0.8)
