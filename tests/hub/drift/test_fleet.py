@@ -129,3 +129,32 @@ def test_a_reference_of_one_constant_item_is_no_crash():
     seen = Summary(n=40, n_embedding=40, total=np.full(8, 120), classes=np.zeros(0, int), confidence=np.zeros(0, int))
     judged = panel.judge([Stratum("b", 1, held, seen, 1.0)], None, Policy(), np.random.default_rng(0))
     assert judged.verdict in ("wait", "quiet")
+
+
+@pytest.mark.parametrize("deviation", [20, 60])
+def test_noise_that_devices_add_for_privacy_is_no_drift(digits, baseline, deviation):
+    """Discrete noise of so many items on every count, and so many units on every sum: four devices in a span of 480."""
+    rng = np.random.default_rng(4)
+    policy, alarms = Policy(alpha=0.05), []
+    for seed in range(60):
+        parts = []
+        for _ in range(4):
+            seen = digits.shuffled[rng.choice(np.arange(5000, 50_000), 120)].summary()
+
+            def noisy(counts, unit=1):
+                return counts + np.rint(rng.normal(0, deviation * unit, len(counts))).astype(np.int64)
+
+            parts.append(
+                replace(
+                    seen,
+                    total=noisy(seen.total, 264),
+                    classes=noisy(seen.classes),
+                    confidence=noisy(seen.confidence),
+                    noise=dict.fromkeys(("embedding", "classes", "confidence"), deviation**2),
+                )
+            )
+        stratum = Stratum("b", 1, baseline, Summary.sum(parts), 1.0)
+        alarms.append(panel.judge([stratum], None, policy, np.random.default_rng(seed)).alarm)
+    assert np.mean(alarms) <= 0.15
+    loud = [Stratum("b", 1, baseline, replace(Summary.sum(parts), noise={}), 1.0)]
+    assert panel.judge(loud, None, policy, np.random.default_rng(0)).alarm, "unless it is known, noise looks like drift"

@@ -39,6 +39,7 @@ class Estimate:
 def estimate(parts: list[tuple[Reference, Counts]]) -> Estimate | None:
     """From (reference, confidence counts [bins]) of each bundle, weighted by items. None where the reference of any has
     no labels, or nothing was counted."""
+    parts = [(reference, np.maximum(counts, 0)) for reference, counts in parts]  # noise may leave less than none
     estimated = variance = held = lowest = highest = 0.0
     n = sum(int(counts.sum()) for _, counts in parts)
     if not n:

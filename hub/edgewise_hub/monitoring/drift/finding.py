@@ -132,7 +132,7 @@ def _changed(strata: Sequence[Stratum]) -> tuple[Cluster, ...]:
         return ()
     usual = most.baseline.reference.class_counts
     effect = most.baseline.design_effect(most.run)
-    return tuple(localise.clusters(most.seen.classes, usual, np.diag(usual), RATE, effect))
+    return tuple(localise.clusters(np.maximum(most.seen.classes, 0), usual, np.diag(usual), RATE, effect))
 
 
 def _clusters(strata: Sequence[Stratum]) -> tuple[Cluster, ...]:
@@ -142,7 +142,9 @@ def _clusters(strata: Sequence[Stratum]) -> tuple[Cluster, ...]:
         return ()
     reference = most.baseline.reference
     effect = most.baseline.design_effect(most.run)
-    return tuple(localise.clusters(most.seen.cells, reference.cell_counts, reference.cell_classes, RATE, effect))
+    return tuple(
+        localise.clusters(np.maximum(most.seen.cells, 0), reference.cell_counts, reference.cell_classes, RATE, effect)
+    )
 
 
 def _columns(strata: Sequence[Stratum], names: Mapping[str, Columns]) -> tuple[Column, ...]:
@@ -158,7 +160,7 @@ def _columns(strata: Sequence[Stratum], names: Mapping[str, Columns]) -> tuple[C
         (of.categories, most.seen.categories, reference.table("category_places")),
     ):
         if table is not None and counts.shape == table.shape:
-            seen |= dict(zip(columns, counts, strict=True))
+            seen |= dict(zip(columns, np.maximum(counts, 0), strict=True))
             usual |= dict(zip(columns, table, strict=True))
     return tuple(rank(seen, usual, RATE, np.random.default_rng(0), most.baseline.design_effect(most.run)))
 
@@ -173,7 +175,7 @@ def _prior(strata: Sequence[Stratum]) -> label_shift.Prior | None:
     labels = reference.labels.astype(np.int64)
     matrix = label_shift.confusion(labels, reference.classes.astype(np.int64), reference.class_count)
     usual = np.bincount(labels, minlength=reference.class_count) / reference.m
-    return label_shift.estimate(matrix, usual, most.seen.classes)
+    return label_shift.estimate(matrix, usual, np.maximum(most.seen.classes, 0))
 
 
 def _labels_differ(strata: Sequence[Stratum]) -> float | None:
@@ -195,6 +197,7 @@ def _arrived(stratum: Stratum) -> Counts | None:
     counts, size = stratum.seen.labels, stratum.baseline.reference.class_count
     if not len(counts) or not stratum.baseline.reference.has_labels:
         return None
+    counts = np.maximum(counts, 0)
     found: Counts = counts[0] if counts.shape[0] == 2 and size != 2 else counts.sum(axis=1)
     return found
 

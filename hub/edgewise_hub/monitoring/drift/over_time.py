@@ -14,6 +14,8 @@ import numpy as np
 
 from edgewise_hub.monitoring.drift import concept, evalues, one_device
 from edgewise_hub.monitoring.drift.baseline import HORIZONS
+from edgewise_hub.monitoring.drift.reference import Reference
+from edgewise_hub.monitoring.drift.ridge_t2 import Metric
 from edgewise_hub.monitoring.drift.summary import Summary
 from edgewise_hub.monitoring.drift.versus_rest import Kind
 from edgewise_hub.monitoring.drift.watch import Reading, Watch
@@ -71,7 +73,8 @@ class OverTime:
             for device, summary in one_device.cap(each).items():
                 n, total = summary.watched(reference.scale)
                 if n > 0:
-                    steps[device] = (n, metric.whiten((total - n * metric.mean)[None, :])[0])
+                    white = metric.whiten((total - n * metric.mean)[None, :])[0]
+                    steps[device] = (n, white * _share_without_noise(summary, reference, metric, n))
             if steps:
                 watch = self._watches.setdefault(bundle, Watch(len(metric.mean), HORIZONS))
                 watch.step(steps)
@@ -112,6 +115,12 @@ class OverTime:
             ),
             self.labels.e,
         )
+
+
+def _share_without_noise(summary: Summary, reference: Reference, metric: Metric, n: int) -> float:
+    """What a whitened sum is multiplied by, so that devices' noise for privacy leaves its mean square as it was."""
+    noise = n * summary.noise_of_mean(reference.scale) * metric.inverse_trace
+    return 1.0 / math.sqrt(1.0 + noise / metric.weights) if noise > 0 else 1.0
 
 
 def _labels(

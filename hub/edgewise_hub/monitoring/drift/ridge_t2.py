@@ -9,6 +9,7 @@ The reference is a side too: leaving its 1/m out gives false alarms of .28 to .9
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -39,6 +40,18 @@ class Metric:
         whitened = self.whiten(deltas)
         result: Vector = np.einsum("ij,ij->i", whitened, whitened)
         return result
+
+    @cached_property
+    def inverse_trace(self) -> float:
+        """tr (C + mean(l) I)^-1: what white noise of variance 1 in every feature adds to a squared length."""
+        inverse = linalg.solve_triangular(self.factor, np.eye(len(self.mean)), lower=True)
+        return float((inverse**2).sum())
+
+    @cached_property
+    def weights(self) -> float:
+        """sum l / (l + mean(l)): the mean squared length of one whitened item, D less what the ridge takes."""
+        ridge = float((self.factor**2).sum()) / len(self.mean) / 2  # tr(C + r I) = 2 D r
+        return len(self.mean) - ridge * self.inverse_trace
 
     def whiten(self, deltas: npt.NDArray[np.floating]) -> Matrix:
         """Each row in the coordinates whose squared length ``squared_lengths`` is: [k, D] -> [k, D]."""

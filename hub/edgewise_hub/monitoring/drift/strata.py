@@ -83,6 +83,8 @@ def embedding(stratum: Stratum, *, reweighted: bool = False) -> Result | None:
         return None
     n_e = effective_n(n, reference.m)
     statistic = ridge_t2.statistic(reference.metric, seen.mean(reference.scale) - expected, n_e)
+    extra = n_e * seen.noise_of_mean(reference.scale) * reference.metric.inverse_trace
+    statistic = _without_noise(statistic, null, extra)
     return _sized(statistic, null, seen.n_embedding, n_e)
 
 
@@ -101,7 +103,9 @@ def discrepancy(stratum: Stratum) -> Result | None:
     if null is None:
         return None
     delta = seen.mean(reference.scale) - reference.metric.mean
-    statistic = float(mmd.statistics(delta[None, :], effective_n(n, reference.m))[0])
+    n_e = effective_n(n, reference.m)
+    extra = n_e * seen.noise_of_mean(reference.scale) * len(delta)
+    statistic = _without_noise(float(mmd.statistics(delta[None, :], n_e)[0]), null, extra)
     return Result(statistic, null.p_value(statistic), seen.n_embedding)
 
 
@@ -109,17 +113,21 @@ def classes(stratum: Stratum, rng: np.random.Generator) -> Result | None:
     """Chi-squared of predicted classes against the reference's. Where a class is too rare for the draws to know, the
     p-value is no smaller than the exact test's."""
     reference, seen = stratum.baseline.reference, stratum.seen
-    counted = int(seen.classes.sum())
+    seen_classes = np.maximum(seen.classes, 0)  # noise for privacy may leave less than none
+    counted = int(seen_classes.sum())
     if reference.classes is None or counted < MIN_ITEMS:
         return None
     n = _judged_n(stratum, counted)
     null = stratum.baseline.nulls(n, stratum.run)["classes"]
     if null is None:
         return None
-    counts = np.rint(seen.classes * (n / counted)).astype(np.int64)
+    counts = np.rint(seen_classes * (n / counted)).astype(np.int64)
+    shares = (reference.class_counts + counts) / (reference.m + n)
+    noise = seen.noise.get("classes", 0) * (n / counted) ** 2
+    extra = float((noise / (n * shares[shares > 0])).sum())
     statistic = float(class_test.statistics(counts[None, :], reference.class_counts)[0])
-    p_value = null.p_value(statistic)
-    if class_test.is_sparse(counts, reference.class_counts):
+    p_value = null.p_value(_without_noise(statistic, null, extra))
+    if not noise and class_test.is_sparse(counts, reference.class_counts):
         effect = stratum.baseline.design_effect(stratum.run)
         p_value = max(p_value, class_test.test(counts, reference.class_counts, rng, effect)[1])
     return Result(statistic, p_value, counted)
@@ -135,7 +143,10 @@ def confidence(stratum: Stratum) -> Result | None:
     null = stratum.baseline.nulls(n, stratum.run)["confidence"]
     if null is None:
         return None
-    statistic = float(ks.statistics(seen.confidence[None, :], reference.bin_counts, effective_n(n, reference.m))[0])
+    n_e = effective_n(n, reference.m)
+    statistic = float(ks.statistics(seen.confidence[None, :], reference.bin_counts, n_e)[0])
+    extra = n_e * seen.noise.get("confidence", 0) * len(seen.confidence) / counted**2
+    statistic = _without_noise(statistic, null, extra)
     return Result(statistic, null.p_value(statistic), counted)
 
 
@@ -156,6 +167,10 @@ def columns(stratum: Stratum) -> Result | None:
         return None
     n_e = effective_n(n, reference.m)
     statistic = float(column_test.statistics(counts[None, :], reference.column_counts, reference.tables, n_e)[0])
+    noise = max(seen.noise.get("features", 0), seen.noise.get("categories", 0))
+    most = max(places for _, places in reference.tables)
+    extra = 2 * math.log(1 + sum(columns for columns, _ in reference.tables)) * n_e * noise * most / counted**2
+    statistic = _without_noise(statistic, null, extra)
     return Result(statistic, null.p_value(statistic), counted)
 
 
@@ -163,6 +178,12 @@ def joint(strata: Sequence[tuple[Stratum, float]], tests: Mapping[str, Collectio
     """The joint null of ``tests`` (name -> the bundles that it ran in) over (stratum, n) of each bundle."""
     drawn = {s.bundle: s.baseline.nulls(n, s.run).drawn for s, n in strata}
     return Joint([fisher([drawn[bundle][test] for bundle in sorted(bundles)]) for test, bundles in tests.items()])
+
+
+def _without_noise(statistic: float, null: Null, extra: float) -> float:
+    """A statistic to which devices' noise for privacy adds ``extra`` on average, in the null's scale: its tail is then
+    no heavier than the null's, since noise is spread over all directions."""
+    return statistic * null.mean / (null.mean + extra) if extra > 0 else statistic
 
 
 def _sized(statistic: float, null: Null, n: int, n_e: float) -> Result:
@@ -189,7 +210,9 @@ def embedding_versus(stratum: Stratum, rest: Stratum) -> Result | None:
     if null is None:
         return None
     delta = stratum.seen.mean(reference.scale) - rest.seen.mean(reference.scale)
+    noise = stratum.seen.noise_of_mean(reference.scale) + rest.seen.noise_of_mean(reference.scale)
     statistic = ridge_t2.statistic(reference.metric, delta, n_e)
+    statistic = _without_noise(statistic, null, n_e * noise * reference.metric.inverse_trace)
     return _sized(statistic, null, n, n_e)
 
 
@@ -199,4 +222,7 @@ def classes_versus(stratum: Stratum, rest: Stratum, rng: np.random.Generator) ->
     if min(n, others) < MIN_ITEMS:
         return None
     effect = stratum.baseline.design_effect(max(stratum.run, rest.run))
-    return Result(*class_test.test(stratum.seen.classes, rest.seen.classes, rng, effect), n)
+    a, b = np.maximum(stratum.seen.classes, 0), np.maximum(rest.seen.classes, 0)
+    noise = [part.seen.noise.get("classes", 0) / max(count, 1) for part, count in ((stratum, n), (rest, others))]
+    effect += max(noise) * len(a)  # counts vary by so much more than draws would, class for class
+    return Result(*class_test.test(a, b, rng, effect), n)

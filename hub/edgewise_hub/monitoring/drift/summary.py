@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import operator
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, fields
@@ -92,6 +93,11 @@ class Summary:
         if not found:
             raise ValueError("summary: expected at least one, got none")
         return functools.reduce(operator.add, found)
+
+    def noise_of_mean(self, scale: int) -> float:
+        """Variance that devices' noise for privacy adds to each feature of ``mean``."""
+        unit = math.ceil(scale + math.sqrt(len(self.total)) / 2)  # as ``EmbeddingSketch``: noise is measured in it
+        return self.noise.get("embedding", 0) * (unit / (max(self.n_embedding, 1) * scale)) ** 2
 
     def mean(self, scale: int) -> npt.NDArray[np.float64]:
         """Mean feature vector [D]."""
