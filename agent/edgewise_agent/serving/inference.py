@@ -5,9 +5,9 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Protocol
 
+import msgspec
 import numpy as np
 
 from edgewise.errors import EdgewiseError
@@ -20,7 +20,7 @@ from edgewise_agent.runtimes import Arrays, RuntimeFailure
 from edgewise_agent.serving import quality
 from edgewise_agent.serving.channel import SampleTaken
 from edgewise_agent.serving.feedback import APART, Counted, Feedback, Inputs
-from edgewise_agent.serving.model import Model, nonfinite_rows
+from edgewise_agent.serving.model import Model, all_finite, nonfinite_rows
 from edgewise_agent.serving.routing.record import Experiment
 from edgewise_agent.serving.sources import Source
 from edgewise_agent.windows.collector import Collector
@@ -36,8 +36,7 @@ class InferenceFailed(EdgewiseError):
     code = "inference-failed"
 
 
-@dataclass(frozen=True)
-class Request:
+class Request(msgspec.Struct, frozen=True):
     """One request. ``key``: what A/B tests are drawn by; ``outputs``: the wanted ones; empty: the usual."""
 
     id: str
@@ -46,13 +45,12 @@ class Request:
     outputs: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True):
     """Every output by name, the version that gave it, and what the answer says besides."""
 
     outputs: Arrays
     model_version: int
-    parameters: dict[str, Parameter] = field(default_factory=dict)
+    parameters: dict[str, Parameter] = {}
 
 
 class Busy:
@@ -156,8 +154,8 @@ class ServedModel:
         except RuntimeFailure as error:
             self.collector.count("errors", items)
             raise InferenceFailed(str(error)) from error
-        bad = int(nonfinite_rows(self.model.manifest.outputs, outputs, items).sum())
-        if bad:
+        if not all_finite(outputs):
+            bad = int(nonfinite_rows(self.model.manifest.outputs, outputs, items).sum())
             self.collector.count("nonfinite_outputs", bad)
             raise InferenceFailed("model gave a value that is not finite")
         return outputs

@@ -91,6 +91,11 @@ def batch_sizes(tensors: list[Tensor], arrays: Arrays) -> list[int]:
     return sorted({len(arrays[t.name]) if arrays[t.name].ndim else 0 for t in tensors if batched(t)}) or [1]
 
 
+def all_finite(arrays: Arrays) -> bool:
+    """Is no value NaN or infinity?"""
+    return all(array.dtype.kind != "f" or np.isfinite(array).all() for array in arrays.values())
+
+
 def nonfinite_rows(tensors: list[Tensor], arrays: Arrays, items: int) -> npt.NDArray[np.bool_]:
     """Which items [items] hold NaN or infinity in any floating array; all of them where it is in none's own part."""
     rows = np.zeros(items, dtype=np.bool_)

@@ -18,6 +18,7 @@ import threading
 from dataclasses import dataclass
 from typing import Literal
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -44,8 +45,7 @@ class InputRefused(EdgewiseError):
         self.count, self.items = count, items
 
 
-@dataclass(frozen=True)
-class Checked:
+class Checked(msgspec.Struct, frozen=True):
     """A request that may run. ``inputs``: those that the model takes; ``flags``: what its answer says of them."""
 
     inputs: Arrays
