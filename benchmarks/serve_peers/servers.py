@@ -37,6 +37,7 @@ class Server:
     health: str
     process: subprocess.Popen[bytes] | None = None
     ready_s: float = 0.0
+    ready_cpu_s: float = 0.0
     error: str = ""
     sizes: list[float] = field(default_factory=list)
 
@@ -193,7 +194,7 @@ def start(server: Server) -> None:
         try:
             with connect(server.port) as sock:
                 if ask(sock, f"GET {server.health} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()) in (200, 405):
-                    server.ready_s = time.perf_counter() - began
+                    server.ready_s, server.ready_cpu_s = time.perf_counter() - began, cpu_seconds(server)
                     return
         except OSError:
             time.sleep(0.005)
