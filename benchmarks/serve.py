@@ -44,6 +44,7 @@ from serve_peers.workloads import Workload, workloads
 
 from edgewise_agent import LocalModel
 from edgewise_agent.runtimes import open_runtime
+from edgewise_agent.serving.oip.messages import read_request
 
 ROUNDS, EACH, CLIENTS, IDLE_S = 20, 30, 16, 3.0
 
@@ -70,10 +71,9 @@ first, after the load. Servers and clients share the machine's {os.cpu_count()} 
 CNN's JSON carries each float32 with the 17 digits that Python writes: 570 KB."""
 MISSED = """Of what is missed:
 
-- **LocalModel**: the check, the counts and the sketches take some 20 us where the caches are theirs; beside other work
-  they find cold ones.
-- **JSON**: simdjson takes 0.47 ms to read the 27,648 numbers of 17 digits, which alone is more than a quarter of what
-  MLServer needs for everything; msgspec took 1.1 ms. Send binary.
+- **LocalModel**: beside other work, the check, the counts and the sketches find cold caches.
+- **JSON**: to read the 27,648 numbers of 17 digits takes most of the time, although simdjson reads them straight into
+  an array; MLServer reads them with orjson. Send binary.
 - **Idle**: two Python processes with msgspec are 15 MiB each before they do anything; the supervisor has MQTT with TLS
   and signatures besides. The idle child imports neither NumPy nor a runtime.
 - **MiniLM-L3**: the model takes nearly all of the time and memory, wherever it runs: servers differ little, and their
@@ -207,10 +207,12 @@ def measure(workload: Workload, folder: Path) -> tuple[list[Measured], str]:
 
 
 def _measure(workload: Workload, running: list[Server], model: Path, data: Path) -> tuple[list[Measured], str]:
+    oip = memoryview(cases(workload)[2].request.partition(b"\r\n\r\n")[2])
     runtime, local = open_runtime("onnxruntime", model), LocalModel(data, workload.name)
     inside: dict[str, Callable[[], object]] = {
         BARE: lambda: runtime.infer(dict(workload.inputs)),
         LOCAL: lambda: local.infer(dict(workload.inputs)),
+        "agent's reading of the JSON alone, in process": lambda: read_request(oip, None, floats=workload.name == "cnn"),
     }
     dead = {server.name: server.error for server in running if server.error}
     by_name = {server.name: server for server in running}
