@@ -77,7 +77,11 @@ MISSED = """Of what is missed:
 - **Idle**: two Python processes with msgspec are 15 MiB each before they do anything; the supervisor has MQTT with TLS
   and signatures besides. The idle child imports neither NumPy nor a runtime.
 - **MiniLM-L3**: the model takes nearly all of the time and memory, wherever it runs: servers differ little, and their
-  differences are near what the measurement moves by."""
+  differences are near what the measurement moves by. At 16 clients a rate is, beside other work, what the scheduler
+  gives a server of the machine: compare it times the CPU of a request, which is the cores that it had.
+
+By the clock of a quieter machine (the run of this benchmark at 6320d0d, CNN): bare run 51 us, LocalModel 75 us, agent
+in binary 177 us, the bare handler 364 us, the agent ready in 0.47 s."""
 
 
 @dataclass
