@@ -201,13 +201,14 @@ def test_without_labels_fidelity_to_the_source_is_judged_and_said_so(tiny, compi
     assert set(np.load(bundle.reference).files) == expected
 
 
-def test_without_an_embedding_there_is_no_projection_and_a_note(tiny, compiled, elsewhere) -> None:
+def test_a_model_without_an_embedding_gets_what_its_last_layer_takes_in(tiny, compiled, elsewhere) -> None:
     [bundle] = compiled(tiny(embedding=False), [elsewhere])
 
-    assert bundle.manifest.embedding is None and "projection" not in bundle.manifest.blobs
-    assert decode_json(bundle.files["sketch"].read_bytes(), SketchSpec).embedding is None
-    assert "features" not in np.load(bundle.reference).files
-    assert any("no embedding sketch" in note for note in bundle.report["notes"])
+    assert bundle.manifest.embedding == "embedding" and "projection" in bundle.manifest.blobs
+    spec = decode_json(bundle.files["sketch"].read_bytes(), SketchSpec)
+    assert spec.embedding is not None and spec.embedding.dimension == 6
+    assert np.load(bundle.reference)["features"].shape == (300, 256)
+    assert any("what the last layer takes in" in note for note in bundle.report["notes"])
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from edgewise_compiler.errors import CompileError, one_line
 from edgewise_compiler.export import anonymous, opset_of
 from edgewise_compiler.metric import Metric
 from edgewise_compiler.model import Model
+from edgewise_compiler.sources.embedding import with_embedding
 from edgewise_compiler.sources.names import rename
 from edgewise_compiler.sources.opened import Opened, default_metric, digest_of, read_data
 
@@ -75,10 +76,15 @@ def _opened(
     renamed = rename(proto)
     onnx.save_model(proto, str(path))
     model = Model(path)
-    named = (_named(model, source.scores, renamed), _named(model, source.embedding, renamed))
-    model = Model(path, named=(named[0] or model.scores, named[1] or model.embedding))
-    read = read_data(source.data, model, renamed)
     notes = [f"{old!r} is called {new!r} from here on: names must travel" for old, new in renamed.items()]
+    scores = _named(model, source.scores, renamed) or model.scores
+    if original is None:
+        wanted = None if source.embedding is None else renamed.get(source.embedding, source.embedding)
+        embedding = with_embedding(path, model, scores, wanted, notes)
+    else:  # the file itself goes to the device: its outputs are those that it has
+        embedding = _named(model, source.embedding, renamed) or model.embedding
+    model = Model(path, named=(scores, embedding))
+    read = read_data(source.data, model, renamed)
     return Opened(
         model=path,
         traits=traits_of(proto),

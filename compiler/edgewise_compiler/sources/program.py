@@ -11,6 +11,7 @@ from edgewise_compiler.errors import CompileError, one_line
 from edgewise_compiler.export import check_parity, export_module
 from edgewise_compiler.metric import Metric
 from edgewise_compiler.model import Model
+from edgewise_compiler.sources.embedding import with_embedding
 from edgewise_compiler.sources.opened import MAX_CALIBRATE, MAX_REFERENCE, Opened, default_metric, digest_of, read_data
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def open_module(source: ModuleSource, folder: Path) -> Opened:
     path = folder / "source.onnx"
     reference = source.reference.take(slice(0, MAX_REFERENCE))
     parity, notes = export(source.module.eval(), reference, path, source.outputs)
-    model = Model(path)
+    model = _with_embedding(path, notes)
     calibrate = (source.calibrate or source.reference).spread(MAX_CALIBRATE)
     model.check(calibrate, "calibration data")
     data = {"calibrate": calibrate} | ({} if source.train is None else {"train": source.train})
@@ -83,6 +84,7 @@ def open_program(source: ProgramSource, folder: Path) -> Opened:
     model = Model(path)
     read = read_data(source.data, model)
     parity = check_parity(program.module(), model, read.reference)
+    model = _with_embedding(path, notes)
     return Opened(
         model=path,
         traits=frozenset(("float32",)),
@@ -96,6 +98,13 @@ def open_program(source: ProgramSource, folder: Path) -> Opened:
         packages=PACKAGES,
         notes=[*notes, *read.notes],
     )
+
+
+def _with_embedding(path: Path, notes: list[str]) -> Model:
+    """The exported model, with an embedding output where one is found; after its parity with torch was checked."""
+    model = Model(path)
+    embedding = with_embedding(path, model, model.scores, None, notes)
+    return Model(path, named=(model.scores, embedding))
 
 
 def export(module: torch.nn.Module, data: Data, path: Path, outputs: tuple[str, ...] = ()) -> tuple[float, list[str]]:
