@@ -165,7 +165,13 @@ def _bundle(
         signature = Model(chosen.made.file, chosen.target.kind, named=opened.named)
         version = signature.version
     reference = make_reference(
-        answers, opened.reference, signature.ranks, batched=signature.batched, seed=identity.seed
+        answers,
+        opened.reference,
+        signature.ranks,
+        batched=signature.batched,
+        seed=identity.seed,
+        columns=opened.columns,
+        categorical=opened.categorical,
     )
     report = Report(
         profile=profile.name,

@@ -18,6 +18,7 @@ from edgewise.bundle import digest
 from edgewise.sketch.embedding import Projection
 from edgewise.sketch.spec import MAX_FEATURES, CategorySpec, EmbeddingSpec, FeatureSpec, projection_matrix
 from edgewise_compiler.data import Array
+from edgewise_compiler.errors import CompileError
 
 FEATURES = 256
 SIGMA_ITEMS = 1000
@@ -138,7 +139,7 @@ def tabular(
 
     ``inputs``, [m, ...] each: those of [m] and [m, columns] that the model takes as such (``ranks``) are tabular.
     ``names``: of all columns in order, else ``input[3]``. ``categorical``: names of columns that are categories though
-    they are no integers of few values.
+    they are no integers of few values. Raises CompileError (code ``bad-data``) on too few or many names.
     """
     places = [
         (name, column, array.reshape(len(array), -1)[:, column])
@@ -148,10 +149,12 @@ def tabular(
     ]
     if len(places) > MAX_FEATURES:
         return [], []
+    if names and len(names) != len(places):
+        raise CompileError(f"feature_names: expected {len(places)}, one a column, got {len(names)}", code="bad-data")
     features, categories = [], []
     for number, (input, column, values) in enumerate(places):
         alone = inputs[input].ndim == 1
-        name = names[number] if len(names) == len(places) else input if alone else f"{input}[{column}]"
+        name = names[number] if names else input if alone else f"{input}[{column}]"
         finite = values[np.isfinite(values)].astype(np.float64)
         distinct = np.unique(finite)
         few = values.dtype.kind in "biu" and len(distinct) <= MAX_CATEGORIES

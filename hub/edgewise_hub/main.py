@@ -39,7 +39,7 @@ from edgewise_hub.fleet import desired, devices
 from edgewise_hub.hub import Hub
 from edgewise_hub.jobs.local import LocalExecutor
 from edgewise_hub.learning import runs, samples, triggers
-from edgewise_hub.monitoring import health, ingest, monitor, retention, streams, webhooks
+from edgewise_hub.monitoring import calibrations, health, ingest, monitor, retention, streams, webhooks
 from edgewise_hub.mqtt import retained
 from edgewise_hub.mqtt.blocks import BlockSender
 from edgewise_hub.mqtt.connection import BrokerAddress, Connection
@@ -62,6 +62,7 @@ TICKS: tuple[Tick, ...] = (
     triggers.tick,
     runs.tick,
     retention.tick,
+    calibrations.tick,
     desired.tick,
 )
 

@@ -27,7 +27,8 @@ class Settings:
     ``cast_from``: so many devices that ask for one blob at a time make a cast of it. ``download_bytes_s`` and
     ``quiet_hours`` (each ``HH:MM-HH:MM``, the device's local time) limit every device's downloads. ``webhook_url``:
     where alerts are posted, signed with ``webhook_secret``; https, or http on this machine where
-    ``webhook_loopback``."""
+    ``webhook_loopback``. ``calibrate_hour`` (UTC, 0 to 23): when drift alarms are calibrated each night; None: only
+    when asked for."""
 
     data: Path
     host: str = "127.0.0.1"
@@ -47,6 +48,7 @@ class Settings:
     webhook_url: str = field(default="", repr=False)
     webhook_secret: str = field(default="", repr=False)
     webhook_loopback: bool = False
+    calibrate_hour: int | None = None
 
     def __post_init__(self) -> None:
         if not _is_loopback(self.host):
@@ -58,6 +60,8 @@ class Settings:
             msgspec.convert({"bytes_s": self.download_bytes_s, "quiet": list(self.quiet_hours)}, Transfer)
         except msgspec.ValidationError as error:
             raise SettingsError(f"EDGEWISE_DOWNLOAD_BYTES_S, EDGEWISE_QUIET_HOURS: {error}") from error
+        if self.calibrate_hour is not None and not 0 <= self.calibrate_hour <= 23:
+            raise SettingsError(f"EDGEWISE_CALIBRATE_HOUR: expected 0 to 23, got {self.calibrate_hour}")
         if not self.database_url:
             object.__setattr__(self, "database_url", f"sqlite:///{self.data / 'hub.db'}")
 
@@ -82,6 +86,7 @@ class Settings:
             "EDGEWISE_WEBHOOK_URL": ("webhook_url", str),
             "EDGEWISE_WEBHOOK_SECRET": ("webhook_secret", str),
             "EDGEWISE_WEBHOOK_LOOPBACK": ("webhook_loopback", _yes),
+            "EDGEWISE_CALIBRATE_HOUR": ("calibrate_hour", int),
         }
         for name, (key, read) in readers.items():
             if environ.get(name):

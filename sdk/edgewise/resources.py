@@ -264,7 +264,7 @@ class Job(Resource, frozen=True, kw_only=True):
     """
 
     id: str
-    kind: Literal["train", "compile"]
+    kind: Literal["train", "compile", "calibrate"]
     state: Literal["queued", "running", "done", "failed"]
     progress: float
     progress_text: str
@@ -666,8 +666,84 @@ class DriftGroup(Resource, frozen=True, kw_only=True):
     devices: list[DeviceHistory] = []
 
 
+class Rate(Resource, frozen=True, kw_only=True):
+    """``alarms`` in ``trials``, and the 95% interval of their rate."""
+
+    alarms: int
+    trials: int
+    rate: float
+    low: float
+    high: float
+
+
+class Power(Resource, frozen=True, kw_only=True):
+    """Share of spans of ``n`` items in which a shift of ``size`` raised the alarm."""
+
+    shift: str
+    size: float
+    n: int
+    power: float
+
+
+class SmallestShift(Resource, frozen=True, kw_only=True):
+    """The smallest move of the mean embedding seen with 80% chance in a day; None: none of those tried."""
+
+    who: str
+    per_day: int
+    n: int
+    size: float | None
+
+
+class BundleCalibration(Resource, frozen=True, kw_only=True):
+    """Of one bundle's reference. ``error``: why it cannot be used; all else is empty then. ``needed``: items that the
+    promise asks of the reference; ``words``: all of it, in sentences."""
+
+    digest: str
+    profile: str
+    error: str | None = None
+    m: int = 0
+    block: int = 1
+    span: int = 0
+    alpha: float = 0.0
+    false_alarms: Rate | None = None
+    promise: int = 0
+    run_length: float | None = None
+    alarms: int = 0
+    power: list[Power] = []
+    smallest: list[SmallestShift] = []
+    needed: int = 0
+    enough: bool = False
+    words: list[str] = []
+
+
+class Calibration(Resource, frozen=True, kw_only=True):
+    """How far drift alarms of one version can be trusted. ``job``: that measured it; ``per_day``: items a day, by who
+    is watched."""
+
+    job: str
+    model: str
+    version: int
+    at: float
+    per_day: dict[str, int]
+    bundles: list[BundleCalibration]
+
+
+class CalibrationQuote(Resource, frozen=True, kw_only=True):
+    """What an alert quotes of its model's newest calibration: of the bundle with the most false alarms."""
+
+    job: str
+    version: int
+    at: float | None
+    profile: str
+    false_alarms: Rate
+    promise: int
+    run_length: float | None
+    enough: bool
+    words: list[str]
+
+
 class Alert(Resource, frozen=True, kw_only=True):
-    """An alert; open until ``closed_at``."""
+    """An alert; open until ``closed_at``. ``calibration``: of a drift alert, how far its kind can be trusted."""
 
     id: str
     kind: str
@@ -677,6 +753,7 @@ class Alert(Resource, frozen=True, kw_only=True):
     details: dict[str, Any]
     opened_at: float
     closed_at: float | None
+    calibration: CalibrationQuote | None = None
 
 
 class GroupAccuracy(Resource, frozen=True, kw_only=True):

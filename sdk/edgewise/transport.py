@@ -120,6 +120,10 @@ class Transport:
         """Read one document; parameters that are None are left out."""
         return self._decode(self._send("GET", path, params=_given(params)), kind)
 
+    def text(self, path: str) -> str:
+        """Read one page."""
+        return self._send("GET", path).decode(errors="replace")
+
     def post(self, path: str, kind: type[T], body: object = None) -> T:
         """Send a body of structs, dicts and lists; read one document."""
         return self._decode(self._send("POST", path, body=body), kind)

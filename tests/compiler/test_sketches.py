@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-import numpy as np
-import pytest
+from pathlib import Path
+from typing import Any
 
-from edgewise.sketch import CategorySketch, EmbeddingSketch, FeatureSketch
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from edgewise.sketch import CategorySketch, EmbeddingSketch, FeatureSketch, SketchSpec
 from edgewise.sketch.features import OUTLIER, columns
 from edgewise.sketch.spec import projection_matrix
+from edgewise.wire.codec import decode_json
+from edgewise_compiler.errors import CompileError
 from edgewise_compiler.sketches import embedding_parts, tabular
+from edgewise_compiler.sources import OnnxSource
+from edgewise_hub.monitoring import reference as references
 
 
 def test_each_column_of_a_tabular_input_is_a_number_or_a_category() -> None:
@@ -72,3 +81,31 @@ def test_embeddings_of_any_width_have_parts(d: int, m: int) -> None:
 def test_embeddings_that_are_all_the_same_have_none() -> None:
     assert embedding_parts(np.ones((50, 4), np.float32), 0) is None
     assert embedding_parts(np.ones((1, 4), np.float32), 0) is None
+
+
+def test_the_data_names_columns_and_categories(tmp_path: Path, elsewhere: Any, compiled: Any) -> None:
+    rng = np.random.default_rng(0)
+    nodes = [helper.make_node("Gemm", ["row", "w"], ["scores"])]
+    graph = helper.make_graph(
+        nodes,
+        "linear",
+        [helper.make_tensor_value_info("row", TensorProto.FLOAT, ["n", 2])],
+        [helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["n", 3])],
+        [numpy_helper.from_array(rng.normal(size=(2, 3)).astype(np.float32), "w")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    onnx.save_model(model, str(tmp_path / "m.onnx"))
+    rows = np.stack([rng.normal(size=400), rng.integers(0, 3, 400)], axis=1).astype(np.float32)
+    given = {"row": rows, "feature_names": np.array(["heat", "kind"]), "categorical": np.array(["kind"])}
+    np.savez(tmp_path / "m.npz", **given)
+    [bundle] = compiled(OnnxSource(tmp_path / "m.onnx", tmp_path / "m.npz"), [elsewhere])
+    spec = decode_json(bundle.files["sketch"].read_bytes(), SketchSpec)
+    assert [one.name for one in spec.features] == ["heat"] and spec.categories[0].values == [0, 1, 2]
+    arrays = np.load(bundle.reference)
+    assert arrays["feature_places"].shape == arrays["category_places"].shape == (400, 1)
+    assert spec.embedding is None and any("no embedding was found" in note for note in bundle.report["notes"])
+    loaded = references.load(bundle.reference, spec)
+    assert loaded.sizes == {"feature_places": 19, "category_places": 5}
+    np.savez(tmp_path / "m.npz", **{**given, "feature_names": np.array(["heat"])})
+    with pytest.raises(CompileError, match="feature_names: expected 2, one a column, got 1"):
+        compiled(OnnxSource(tmp_path / "m.onnx", tmp_path / "m.npz"), [elsewhere], "two")

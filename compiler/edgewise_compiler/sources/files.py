@@ -97,6 +97,8 @@ def _opened(
         # The file itself has the old names: it cannot be passed on as it came.
         original=None if renamed else original,
         notes=[*read.notes, *notes],
+        columns=read.columns,
+        categorical=read.categorical,
     )
 
 

@@ -28,6 +28,7 @@ class Opened:
     ``data``: what passes read; without ``train`` they train on ``calibrate``. ``named``: (scores, embedding).
     ``baseline``: the metric of the source on its own runtime (torch), where that is another one. ``parity``: largest
     difference between the source and its ONNX form. ``packages``: distributions that the export depends on.
+    ``columns``, ``categorical``: as in ``sketches.tabular``.
     """
 
     model: Path
@@ -43,6 +44,8 @@ class Opened:
     parity: float | None = None
     packages: tuple[str, ...] = ()
     notes: list[str] = field(default_factory=list)
+    columns: tuple[str, ...] = ()
+    categorical: tuple[str, ...] = ()
 
     def check_classes(self, classes: int | None) -> None:
         """Do the labels and the class names fit scores [n, classes]? Raises CompileError (code ``bad-data``)."""
@@ -61,24 +64,31 @@ class Opened:
 
 @dataclass(frozen=True)
 class DataFile:
-    """What an npz of data says: its splits, and the names of the classes."""
+    """What an npz of data says: its splits, the names of the classes, of all columns, and of those with categories."""
 
     data: dict[Needs, Data]
     reference: Data
     classes: list[str]
     notes: list[str]
+    columns: tuple[str, ...] = ()
+    categorical: tuple[str, ...] = ()
 
 
 def read_data(path: Path, model: Model, renamed: Mapping[str, str] | None = None) -> DataFile:
     """Data for a model, from an npz.
 
     Arrays are called like the model's inputs (``inputs`` will do for a model with one), ``labels`` int [n] where known,
-    ``class_names``. With ``train/``, ``calibrate/`` or ``reference/`` before a name it is of that split; what has no
+    ``class_names``; for tabular inputs ``feature_names`` of all columns in order, and ``categorical`` names among them.
+    With ``train/``, ``calibrate/`` or ``reference/`` before a name it is of that split; what has no
     split is the reference, and calibrates as well where no split does. ``renamed``: new names of inputs by old ones,
     which do as well. Raises CompileError (code ``bad-data``).
     """
     arrays = read_npz(path)
     names = arrays.pop("class_names", None)
+    columns, categorical = (
+        () if found is None else tuple(str(name) for name in found.ravel())
+        for found in (arrays.pop("feature_names", None), arrays.pop("categorical", None))
+    )
     splits: dict[str, dict[str, Array]] = {}
     for key, array in arrays.items():
         split, name = _split(key)
@@ -107,7 +117,7 @@ def read_data(path: Path, model: Model, renamed: Mapping[str, str] | None = None
     )
     if "calibrate" not in made and "train" not in made:
         notes.append("calibration data is part of the reference: give a 'calibrate/' split for an unbiased metric")
-    return DataFile(data, reference.take(slice(0, MAX_REFERENCE)), classes, notes)
+    return DataFile(data, reference.take(slice(0, MAX_REFERENCE)), classes, notes, columns, categorical)
 
 
 def _split(key: str) -> tuple[str, str]:

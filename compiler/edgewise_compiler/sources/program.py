@@ -97,6 +97,8 @@ def open_program(source: ProgramSource, folder: Path) -> Opened:
         parity=parity,
         packages=PACKAGES,
         notes=[*notes, *read.notes],
+        columns=read.columns,
+        categorical=read.categorical,
     )
 
 

@@ -18,6 +18,7 @@ from edgewise.wire.enrollment import EnrollRequest, EnrollResponse
 from edgewise_hub.api import (
     accuracy,
     auth,
+    calibrations,
     devices,
     drift,
     enroll,
@@ -45,6 +46,7 @@ PROTECTED: tuple[APIRouter, ...] = (
     rollouts.router,
     experiments.router,
     drift.router,
+    calibrations.router,
     accuracy.router,
     learning.router,
     events.router,

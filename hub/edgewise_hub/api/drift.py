@@ -11,8 +11,10 @@ from sqlalchemy.orm import Session
 
 from edgewise_hub.api.auth import HubDep
 from edgewise_hub.api.pages import Cursor, Limit, page
-from edgewise_hub.api.schemas import AlertOut, DeviceHistoryOut, DriftGroup, JudgementOut, Page
+from edgewise_hub.api.schemas import AlertOut, CalibrationQuote, DeviceHistoryOut, DriftGroup, JudgementOut, Page
 from edgewise_hub.fleet.tables import Membership
+from edgewise_hub.monitoring import calibrations
+from edgewise_hub.monitoring.alerts import DRIFT
 from edgewise_hub.monitoring.tables import Alert, Judgement
 from edgewise_hub.registry.tables import Model
 
@@ -52,7 +54,15 @@ def list_alerts(hub: HubDep, open: bool | None = None, cursor: Cursor = None, li
         chosen = chosen.where(Alert.closed_at.is_(None) if open else Alert.closed_at.is_not(None))
     with hub.database.read() as session:
         rows, following = page(session, chosen, [Alert.opened_at, Alert.id], cursor, limit)
-    return Page(items=[AlertOut.model_validate(row, from_attributes=True) for row in rows], next=following)
+        models = {row.model for row in rows if row.kind == DRIFT}
+        quotes = {name: calibrations.quote(session, hub, name) for name in models}
+    items = []
+    for row in rows:
+        found = AlertOut.model_validate(row, from_attributes=True)
+        quoted = quotes.get(row.model) if row.kind == DRIFT else None
+        calibration = None if quoted is None else CalibrationQuote.model_validate(quoted)
+        items.append(found.model_copy(update={"calibration": calibration}))
+    return Page(items=items, next=following)
 
 
 def _drift(session: Session, tenant: str, model: str, group: str, history: int) -> DriftGroup:

@@ -305,7 +305,7 @@ class JobOut(BaseModel):
     "detail"}]}; a refused profile's targets cannot take the model."""
 
     id: str
-    kind: Literal["train", "compile"]
+    kind: Literal["train", "compile", "calibrate"]
     state: Literal["queued", "running", "done", "failed"]
     progress: float
     progress_text: str
@@ -603,8 +603,92 @@ class DriftGroup(BaseModel):
     devices: list[DeviceHistoryOut] = []
 
 
+class CalibrationIn(In):
+    """``version`` null: the newest that was compiled. ``per_day``: items a day of one device; null: as lately."""
+
+    model: NameStr
+    version: Annotated[int, Field(ge=1)] | None = None
+    per_day: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
+
+
+class RateOut(BaseModel):
+    """``alarms`` in ``trials``, and the 95% interval of their rate."""
+
+    alarms: int
+    trials: int
+    rate: float
+    low: float
+    high: float
+
+
+class PowerOut(BaseModel):
+    """Share of spans of ``n`` items in which a shift of ``size`` raised the alarm."""
+
+    shift: str
+    size: float
+    n: int
+    power: float
+
+
+class SmallestShiftOut(BaseModel):
+    """The smallest move of the mean embedding seen with 80% chance in a day; null: none of those tried."""
+
+    who: str
+    per_day: int
+    n: int
+    size: float | None
+
+
+class BundleCalibrationOut(BaseModel):
+    """Of one bundle's reference. ``error``: why it cannot be used; all else is empty then. ``needed``: items that the
+    promise asks of the reference; ``words``: all of it, in sentences."""
+
+    digest: str
+    profile: str
+    error: str | None = None
+    m: int = 0
+    block: int = 1
+    span: int = 0
+    alpha: float = 0.0
+    false_alarms: RateOut | None = None
+    promise: int = 0
+    run_length: float | None = None
+    alarms: int = 0
+    power: list[PowerOut] = []
+    smallest: list[SmallestShiftOut] = []
+    needed: int = 0
+    enough: bool = False
+    words: list[str] = []
+
+
+class CalibrationOut(BaseModel):
+    """How far drift alarms of one version can be trusted. ``job``: that measured it; ``per_day``: items a day, by who
+    is watched."""
+
+    job: str
+    model: str
+    version: int
+    at: float
+    per_day: dict[str, int]
+    bundles: list[BundleCalibrationOut]
+
+
+class CalibrationQuote(BaseModel):
+    """What an alert quotes of its model's newest calibration: of the bundle with the most false alarms."""
+
+    job: str
+    version: int
+    at: float | None
+    profile: str
+    false_alarms: RateOut
+    promise: int
+    run_length: float | None
+    enough: bool
+    words: list[str]
+
+
 class AlertOut(BaseModel):
-    """An alert; open until ``closed_at``."""
+    """An alert; open until ``closed_at``. ``calibration``: of a drift alert, how far its kind can be trusted."""
 
     id: str
     kind: str
@@ -614,6 +698,7 @@ class AlertOut(BaseModel):
     details: dict[str, Any]
     opened_at: float
     closed_at: float | None
+    calibration: CalibrationQuote | None = None
 
 
 class GroupAccuracy(BaseModel):

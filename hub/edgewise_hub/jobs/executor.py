@@ -28,7 +28,7 @@ RENEW_S = 15.0
 MAX_ATTEMPTS = 3
 MAX_DETAIL = 500
 
-Kind = Literal["train", "compile"]
+Kind = Literal["train", "compile", "calibrate"]
 
 
 class LeaseLost(EdgewiseError):

@@ -11,8 +11,8 @@ from edgewise_hub.database import Base, OfTenant
 
 
 class Job(OfTenant, Base):
-    """``kind``: train, compile. ``state``: queued, running, done, failed. A running job whose lease has passed is
-    taken again, at most ``jobs.executor.MAX_ATTEMPTS`` times. ``error``: {"code", "detail"}."""
+    """``kind``: train, compile, calibrate. ``state``: queued, running, done, failed. A running job whose lease has
+    passed is taken again, at most ``jobs.executor.MAX_ATTEMPTS`` times. ``error``: {"code", "detail"}."""
 
     __tablename__ = "jobs"
     id: Mapped[str] = mapped_column(String(32), primary_key=True)

@@ -66,8 +66,12 @@ def run(hub: Hub, lease: Lease) -> int:
             from edgewise_hub.jobs import train
 
             train.run(work)
+        elif job.kind == "calibrate":
+            from edgewise_hub.jobs import calibrate
+
+            calibrate.run(work)
         else:
-            raise EdgewiseError(f"job kind: expected compile or train, got {job.kind!r}", code="unknown-job")
+            raise EdgewiseError(f"job kind: expected compile, train or calibrate, got {job.kind!r}", code="unknown-job")
     except LeaseLost as error:
         log.warning("%s", error)
     except EdgewiseError as error:

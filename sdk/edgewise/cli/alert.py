@@ -34,4 +34,6 @@ def list_alerts(
     )
     for found in alerts:
         say(f"{found.id}: {found.summary}")
+        if found.calibration is not None:
+            say(f"  calibrated on version {found.calibration.version}: {found.calibration.words[0]}")
     return None

@@ -82,7 +82,9 @@ def compile_version(
     recipe: Recipe = None,
     config: Config = None,
     scores: Annotated[str | None, typer.Option(help="The output with class scores.", rich_help_panel=HERE)] = None,
-    embedding: Annotated[str | None, typer.Option(help="The output with the embedding.", rich_help_panel=HERE)] = None,
+    embedding: Annotated[
+        str | None, typer.Option(help="The embedding: an output, or an inner value or node.", rich_help_panel=HERE)
+    ] = None,
     explore: Annotated[
         bool, typer.Option("--explore", help="Try every technique, for the whole front.", rich_help_panel=HERE)
     ] = False,

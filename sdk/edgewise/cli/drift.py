@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from edgewise.cli.output import Json, ago, say, share, show_json, show_table
+from edgewise.cli import parse
+from edgewise.cli.output import Json, ago, progress, say, share, show_json, show_table
 from edgewise.cli.session import hub
 from edgewise.resources import DriftGroup, Judgement
 
@@ -39,6 +41,35 @@ def show_drift(
             _show_history(found)
     if not groups:
         say("Nothing judged yet: devices report a window at a time.")
+    return None
+
+
+@app.command("calibrate")
+def calibrate_alarms(
+    context: typer.Context,
+    model: Annotated[str, typer.Argument(metavar="MODEL[:VERSION]", help="The newest compiled version without one.")],
+    per_day: Annotated[
+        int | None, typer.Option(min=1, help="Items a day of one device; as lately without.", show_default=False)
+    ] = None,
+    page: Annotated[Path | None, typer.Option(help="Write the page with plots to this file.")] = None,
+    timeout: Annotated[float | None, typer.Option(help="Give up waiting after so many seconds.")] = None,
+    json: Json = False,
+) -> None:
+    """Measure on the model's own reference how often drift alarms are false, and which shifts they see."""
+    name, version = parse.model_version(model)
+    with hub(context) as client:
+        job = client.drift.calibrate(name, version, per_day)
+        with progress(f"calibrate {name}", quiet=json) as advance:
+            client.jobs.wait(job.id, lambda now: advance(now.progress, now.progress_text), timeout=timeout)
+        found = client.drift.calibration(job.id)
+        if page is not None:
+            page.write_text(client.drift.calibration_page(job.id))
+    if json:
+        return show_json(found)
+    for bundle in found.bundles:
+        say(f"{found.model}:{found.version} on {bundle.profile}")
+        for line in [bundle.error] if bundle.error else bundle.words:
+            say(f"  {line}")
     return None
 
 

@@ -127,7 +127,7 @@ def test_it_comes_out_right_or_is_refused(name: str, runtime: str, elsewhere: An
     for row in range(ITEMS, ITEMS + UNSEEN):
         item = {key: array[row] for key, array in inputs.items()}
         expected, got = answer(original, item), answer(found, item)
-        assert expected.keys() == got.keys()
+        assert expected.keys() == got.keys() - {"embedding"}, "one is exposed where the model gives none"
         for output, values in expected.items():
             assert got[output].shape == values.shape
             assert cosine(got[output], values) > 0.95, output

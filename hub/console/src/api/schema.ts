@@ -213,6 +213,70 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/drift/calibrations": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Calibrations
+         * @description The newest finished calibration of each model and version, by name and number.
+         */
+        get: operations["list_calibrations"];
+        put?: never;
+        /**
+         * Create Calibration
+         * @description Measure on a model's own reference how often drift alarms are false and what they see. A job.
+         */
+        post: operations["create_calibration"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/drift/calibrations/{job_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get Calibration
+         * @description One finished calibration, by its job.
+         */
+        get: operations["get_calibration"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/drift/calibrations/{job_id}/page": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get Calibration Page
+         * @description The same as a self-contained page.
+         */
+        get: operations["get_calibration_page"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/enroll": {
         parameters: {
             query?: never;
@@ -914,9 +978,10 @@ export interface components {
         };
         /**
          * AlertOut
-         * @description An alert; open until ``closed_at``.
+         * @description An alert; open until ``closed_at``. ``calibration``: of a drift alert, how far its kind can be trusted.
          */
         AlertOut: {
+            calibration?: components["schemas"]["CalibrationQuote"] | null;
             /** Closed At */
             closed_at: number | null;
             /** Details */
@@ -977,6 +1042,77 @@ export interface components {
             min_metric?: number | null;
         };
         /**
+         * BundleCalibrationOut
+         * @description Of one bundle's reference. ``error``: why it cannot be used; all else is empty then. ``needed``: items that the
+         *     promise asks of the reference; ``words``: all of it, in sentences.
+         */
+        BundleCalibrationOut: {
+            /**
+             * Alarms
+             * @default 0
+             */
+            alarms: number;
+            /**
+             * Alpha
+             * @default 0
+             */
+            alpha: number;
+            /**
+             * Block
+             * @default 1
+             */
+            block: number;
+            /** Digest */
+            digest: string;
+            /**
+             * Enough
+             * @default false
+             */
+            enough: boolean;
+            /** Error */
+            error?: string | null;
+            false_alarms?: components["schemas"]["RateOut"] | null;
+            /**
+             * M
+             * @default 0
+             */
+            m: number;
+            /**
+             * Needed
+             * @default 0
+             */
+            needed: number;
+            /**
+             * Power
+             * @default []
+             */
+            power: components["schemas"]["PowerOut"][];
+            /** Profile */
+            profile: string;
+            /**
+             * Promise
+             * @default 0
+             */
+            promise: number;
+            /** Run Length */
+            run_length?: number | null;
+            /**
+             * Smallest
+             * @default []
+             */
+            smallest: components["schemas"]["SmallestShiftOut"][];
+            /**
+             * Span
+             * @default 0
+             */
+            span: number;
+            /**
+             * Words
+             * @default []
+             */
+            words: string[];
+        };
+        /**
          * BundleOut
          * @description A version compiled for a profile. ``report`` as ``edgewise_compiler.report.Report``.
          */
@@ -997,6 +1133,62 @@ export interface components {
             total_size: number;
             /** Version */
             version: number;
+        };
+        /**
+         * CalibrationIn
+         * @description ``version`` null: the newest that was compiled. ``per_day``: items a day of one device; null: as lately.
+         */
+        CalibrationIn: {
+            /** Model */
+            model: string;
+            /** Per Day */
+            per_day?: number | null;
+            /** Version */
+            version?: number | null;
+        };
+        /**
+         * CalibrationOut
+         * @description How far drift alarms of one version can be trusted. ``job``: that measured it; ``per_day``: items a day, by who
+         *     is watched.
+         */
+        CalibrationOut: {
+            /** At */
+            at: number;
+            /** Bundles */
+            bundles: components["schemas"]["BundleCalibrationOut"][];
+            /** Job */
+            job: string;
+            /** Model */
+            model: string;
+            /** Per Day */
+            per_day: {
+                [key: string]: number;
+            };
+            /** Version */
+            version: number;
+        };
+        /**
+         * CalibrationQuote
+         * @description What an alert quotes of its model's newest calibration: of the bundle with the most false alarms.
+         */
+        CalibrationQuote: {
+            /** At */
+            at: number | null;
+            /** Enough */
+            enough: boolean;
+            false_alarms: components["schemas"]["RateOut"];
+            /** Job */
+            job: string;
+            /** Profile */
+            profile: string;
+            /** Promise */
+            promise: number;
+            /** Run Length */
+            run_length: number | null;
+            /** Version */
+            version: number;
+            /** Words */
+            words: string[];
         };
         /**
          * CanaryRequestsIn
@@ -1799,7 +1991,7 @@ export interface components {
              * Kind
              * @enum {string}
              */
-            kind: "train" | "compile";
+            kind: "train" | "compile" | "calibrate";
             /** Progress */
             progress: number;
             /** Progress Text */
@@ -2151,6 +2343,20 @@ export interface components {
             threshold: number;
         };
         /**
+         * PowerOut
+         * @description Share of spans of ``n`` items in which a shift of ``size`` raised the alarm.
+         */
+        PowerOut: {
+            /** N */
+            n: number;
+            /** Power */
+            power: number;
+            /** Shift */
+            shift: string;
+            /** Size */
+            size: number;
+        };
+        /**
          * PriorOut
          * @description How often a class comes, estimated from predictions under label shift, with a 95% interval.
          */
@@ -2238,6 +2444,22 @@ export interface components {
              *     ]
              */
             stages: components["schemas"]["StageIn"][];
+        };
+        /**
+         * RateOut
+         * @description ``alarms`` in ``trials``, and the 95% interval of their rate.
+         */
+        RateOut: {
+            /** Alarms */
+            alarms: number;
+            /** High */
+            high: number;
+            /** Low */
+            low: number;
+            /** Rate */
+            rate: number;
+            /** Trials */
+            trials: number;
         };
         /**
          * RecipeSource
@@ -2606,6 +2828,20 @@ export interface components {
              * @enum {string}
              */
             slice: "old" | "new";
+        };
+        /**
+         * SmallestShiftOut
+         * @description The smallest move of the mean embedding seen with 80% chance in a day; null: none of those tried.
+         */
+        SmallestShiftOut: {
+            /** N */
+            n: number;
+            /** Per Day */
+            per_day: number;
+            /** Size */
+            size: number | null;
+            /** Who */
+            who: string;
         };
         /**
          * StageIn
@@ -3226,6 +3462,132 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    list_calibrations: {
+        parameters: {
+            query?: {
+                model?: string | null;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CalibrationOut"][];
+                };
+            };
+            /** @description What is wrong with the request, and what to do. */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    create_calibration: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["CalibrationIn"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["JobOut"];
+                };
+            };
+            /** @description What is wrong with the request, and what to do. */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    get_calibration: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                job_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CalibrationOut"];
+                };
+            };
+            /** @description What is wrong with the request, and what to do. */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    get_calibration_page: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                job_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/html": string;
+                };
+            };
+            /** @description What is wrong with the request, and what to do. */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/html": components["schemas"]["Problem"];
                 };
             };
         };
