@@ -25,12 +25,12 @@ import numpy.typing as npt
 from scipy import stats
 
 from edgewise_hub.monitoring.drift import panel, run_length
-from edgewise_hub.monitoring.drift.baseline import SHARE, Baseline
+from edgewise_hub.monitoring.drift.baseline import HORIZONS, SHARE, WATCHED, Baseline
 from edgewise_hub.monitoring.drift.panel import Policy
 from edgewise_hub.monitoring.drift.reference import Reference
 from edgewise_hub.monitoring.drift.strata import MIN_ITEMS, Stratum
 from edgewise_hub.monitoring.drift.summary import Counts, Summary
-from edgewise_hub.monitoring.drift.watch import HORIZONS, Watch
+from edgewise_hub.monitoring.drift.watch import Watch
 
 ALPHA = 0.05
 """Where false alarms are counted: often enough to be measured."""
@@ -89,7 +89,7 @@ class Smallest:
 class Calibration:
     """``m``: items of the reference; ``block``: how far they depend on those before; ``span``: items of the spans that
     were judged. ``false_alarms`` at ``ALPHA``. ``run_length``: steps between false alarms where ``promise`` is due, of
-    ``alarms``; None without embeddings. ``needed``: items that the promise asks of the reference. ``words``: all
+    ``alarms``; None where nothing is watched. ``needed``: items that the promise asks of the reference. ``words``: all
     of it, in sentences."""
 
     m: int
@@ -133,8 +133,9 @@ def calibrate(
     length, alarms = _run_length(reference, span, rng)
     progress(0.6, "power")
     powers, smallest = _powers(reference, policy, span, per_day, draws, rng, progress)
-    enough = reference.m >= needed and false_alarms.low <= 1.5 * ALPHA
-    if false_alarms.low > 1.5 * ALPHA:  # the reference's own error, 1/m of the variance, is too large
+    kept = false_alarms.low <= 1.5 * ALPHA and (length is None or length >= PROMISE / 2)
+    enough = reference.m >= needed and kept
+    if not kept:  # the reference's own error, 1/m of the variance, is too large
         needed = max(needed, 2 * reference.m)
     found = Calibration(
         reference.m, reference.block, span, policy.alpha, false_alarms, PROMISE, length, alarms, powers, smallest,
@@ -207,26 +208,28 @@ def _false_alarms(
 
 
 def _run_length(reference: Reference, span: int, rng: np.random.Generator) -> tuple[float | None, int]:
-    """Steps an alarm, and how many alarms that is known from; None without embeddings.
+    """Steps an alarm, and how many alarms that is known from; None where nothing is watched.
 
     The other half stands for the truth and is none: its mean is as uncertain as the reference's, so that the two differ
     by twice the variance. What they differ by is brought back to the reference's own.
     """
-    if reference.features is None:
+    if reference.features is None and reference.classes is None and reference.confidence is None:
         return None, 0
     kept, others = _halves(reference.m, span, rng)
     half = take(reference, kept)
+    step = min(WATCHED, max(half.m // SHARE, 1))
     limits = run_length.simulate(
-        half.rows(), n=span, length=min(half.block, span), horizons=HORIZONS, promise=PROMISE, rng=rng
+        half.watched(), n=step, length=min(half.block, step), horizons=HORIZONS, promise=PROMISE, rng=rng
     )
-    length = min(half.block, span)
-    white = half.metric.whiten(reference.rows() - half.metric.mean.astype(np.float32))
+    length = min(half.block, step)
+    metric = half.watched_metric
+    white = metric.whiten(reference.watched() - metric.mean.astype(np.float32))
     blocks = np.stack([white[at : at + length].sum(axis=0) for rows in others for at in _starts(rows, length)])
     blocks -= (1 - math.sqrt(0.5)) * blocks.mean(axis=0)
-    taken = max(1, round(span / length))
+    taken = max(1, round(step / length))
     steps = alarms = 0
     for _ in range(STREAMS):
-        watch = Watch(white.shape[1])
+        watch = Watch(white.shape[1], HORIZONS)
         for _ in range(STREAM_STEPS):
             steps += 1
             total = blocks[rng.integers(len(blocks), size=taken)].sum(axis=0)

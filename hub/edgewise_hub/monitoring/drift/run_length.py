@@ -106,8 +106,7 @@ def _steps(white: Array, n: int, rng: np.random.Generator) -> tuple[Array, int]:
         return white[:, : follow * n].reshape(blocks * follow, n, width).sum(axis=1), follow
     sums = white.sum(axis=1)
     taken = max(1, round(n / length))
-    # With replacement: without, a mean of n out of so few blocks varies less than one of n fresh items.
-    each = np.stack([sums[rng.choice(blocks, taken)].sum(axis=0) for _ in range(POOL)])
+    each = np.stack([sums[rng.choice(blocks, taken, replace=taken > blocks)].sum(axis=0) for _ in range(POOL)])
     return each * np.float32(n / (taken * length)) ** np.float32(0.5), 1
 
 
