@@ -123,7 +123,7 @@ def test_it_is_asked_for_worked_off_shown_and_quoted(client, hub):
     [shown] = client.get("/api/v1/drift/calibrations", params={"model": "digits"}).json()
     assert (shown["version"], shown["per_day"]) == (2, {"device": 50, "group": 500})
     [bundle] = shown["bundles"]
-    assert bundle["m"] == 820 and not bundle["enough"] and "1500 are needed" in bundle["words"][-1]
+    assert bundle["m"] == 820 and not bundle["enough"] and f"{bundle['needed']} are needed" in bundle["words"][-1]
     place = f"/api/v1/drift/calibrations/{asked.json()['id']}"
     assert client.get(place).json() == shown
     told = client.get(f"{place}/page")
