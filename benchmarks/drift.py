@@ -98,7 +98,6 @@ def main() -> None:
             f"runs-watch-{n}", lambda n=n: ours.false_alarms("watch", n, splits=6, windows=50, consecutive=True)
         )
         false[f"watch, {n} in a row of one recording"] = found
-    fleet = part("fleet", lambda: ours.fleet(100))
     powers = {}
     for name in embeddings.NAMES:
         with np.load(embeddings.make(name)) as raw:
@@ -107,6 +106,7 @@ def main() -> None:
             for n in SIZES if name == "mnist" else SIZES[-1:]:
                 key = f"power-{name}-{shift}-{n}".replace(" ", "_")
                 powers[name, shift, n] = part(key, lambda name=name, shift=shift, n=n: ours.power(name, shift, n))
+    fleet = part("fleet", lambda: ours.fleet(60))
     others = part("peers", peers)
     pictures.draw(powers, own, others, false)
     write("drift", "Drift", EXPLANATION, *tables(false, powers, own, fleet, others))
@@ -122,7 +122,7 @@ def tables(
     ]
     for (name, shift, n), share in powers.items():
         what = "alarms, no drift" if "control" in shift else "power at .05"
-        rows.append([what, f"{name}: {shift}, n = {n}", "Edgewise panel", share, "100 windows"])
+        rows.append([what, f"{name}: {shift}, n = {n}", "Edgewise panel", share, "60 windows"])
     rows.append(["run length, promised 1,000", "mnist", "Edgewise watch", own["run_length"], "120 streams"])
     rows += [
         ["median delay, items", f"mnist: {shift}", "Edgewise watch", late, "1,000 is the end"]

@@ -89,6 +89,7 @@ def summary(name: str, part: Items) -> Summary:
     return Summary(n=n, n_embedding=n, total=part.features.sum(axis=0, dtype=np.int64), **found)
 
 
+@cache
 def split(name: str, seed: int, n: int, chunk: int) -> tuple[Baseline, Items, int]:
     """A random split into reference and rest, in chunks of ``chunk`` items in order: (baseline, rest, m)."""
     clean = items(name)
@@ -124,7 +125,7 @@ def false_alarms(name: str, n: int, *, splits: int, windows: int, consecutive: b
     return float(np.mean(found)), splits * windows
 
 
-def power(name: str, shift: str, n: int, *, windows: int = 100) -> float:
+def power(name: str, shift: str, n: int, *, windows: int = 60) -> float:
     """Share of drifted windows that alarm."""
     held, _, _ = split(name, 0, n, chunk=1)
     return float(alarms(name, items(name, shift), held, n, windows, run=1.0, seed=11).mean())

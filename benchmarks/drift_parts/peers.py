@@ -111,7 +111,7 @@ def mmd_online(data: dict[str, Any]) -> dict[str, Any]:
 
     start = time.process_time()
     reference = data["reference"].astype(np.float32)
-    detector = MMDDriftOnline(reference, ert=1000, window_size=50, backend="pytorch", n_bootstraps=1000, verbose=False)
+    detector = MMDDriftOnline(reference, ert=1000, window_size=50, backend="pytorch", n_bootstraps=2000, verbose=False)
     setup = time.process_time() - start
 
     def make() -> Callable[[Any], bool]:

@@ -5,7 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgewise_hub.monitoring.drift import columns, label_shift, localise
+from edgewise_hub.monitoring.drift import columns, finding, label_shift, localise, panel
+from edgewise_hub.monitoring.drift.baseline import Baseline
+from edgewise_hub.monitoring.drift.over_time import OverTime
+from edgewise_hub.monitoring.drift.reference import Reference
+from edgewise_hub.monitoring.drift.strata import Stratum
+from edgewise_hub.monitoring.drift.summary import Summary
+from edgewise_hub.monitoring.drift.versus_rest import Kind
 
 
 @pytest.fixture
@@ -54,6 +60,47 @@ def test_the_columns_that_changed_are_named_in_order(rng):
     assert [each.named for each in found[:2]] == [True, True]
     assert sum(each.named for each in found) <= 3
     assert found[0].bin == 15 and found[0].share > 0.5 and found[0].size > found[1].size
+
+
+PLACES, COLUMNS = 12, 6
+
+
+def table(rng, n, tilt=0.0):
+    """Where n items are counted in each of six columns; ``tilt`` moves the last column."""
+    places = rng.integers(3, PLACES, size=(n, COLUMNS))
+    moved = rng.random(n) < tilt
+    places[moved, -1] = rng.integers(3, 6, size=int(moved.sum()))
+    return places.astype(np.int8)
+
+
+def counted(places):
+    counts = np.stack([np.bincount(column, minlength=PLACES) for column in places.T])
+    return Summary(n=len(places), features=counts)
+
+
+def test_a_model_of_columns_alone_is_judged_by_them_at_the_stated_level(rng):
+    reference = Reference(m=4000, feature_places=table(rng, 4000), sizes={"feature_places": PLACES})
+    held, policy = Baseline(reference, seed=1), panel.Policy(alpha=0.05)
+
+    def alarms(tilt, count):
+        spans = [Stratum("b", 1, held, counted(table(rng, 300, tilt)), 1.0) for _ in range(count)]
+        return np.mean([panel.judge([span], None, policy, rng).alarm for span in spans])
+
+    assert 0.01 < alarms(0.0, 300) < 0.1
+    assert alarms(0.4, 20) == 1.0
+    span = Stratum("b", 1, held, counted(table(rng, 300, 0.4)), 1.0)
+    judged = panel.judge([span], None, policy, rng)
+    names = {"b": finding.Columns(tuple(f"x{i}" for i in range(COLUMNS)))}
+    found = finding.find(judged, [span], None, [], names)
+    assert found.columns[0].name == "x5" and found.columns[0].named
+    assert found.kinds == ("covariate",) and found.judged.verdict == "drift"
+    state, kinds = OverTime(), {"b": Kind(1, held)}
+    for _ in range(30):
+        state.step({"a": {"b": counted(table(rng, 300))}}, kinds)
+        assert not state.read(kinds).group.alarm
+    for _ in range(10):
+        state.step({"a": {"b": counted(table(rng, 300, 0.2))}}, kinds)
+    assert state.read(kinds).group.alarm
 
 
 @pytest.fixture(scope="module")

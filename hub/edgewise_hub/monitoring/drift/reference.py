@@ -73,11 +73,13 @@ class Reference:
 
     def watched(self) -> npt.NDArray[np.float32]:
         """What is watched over time [m, D]: features, or, of a model without them, indicators of classes and confidence
-        bins. ``Summary.watched`` is the same of a window."""
+        bins, or, without those, of its columns' places. ``Summary.watched`` is the same of a window."""
         if self.features is not None:
             return self.rows()
         parts = [] if self.classes is None else [one_hot(self.classes, self.class_count)]
         parts += [] if self.confidence is None else [one_hot(self.bins, len(self.edges) + 1)]
+        columns = None if parts else self.column_indicators()
+        parts += [] if columns is None else [columns]
         return np.concatenate(parts, axis=1)
 
     @cached_property

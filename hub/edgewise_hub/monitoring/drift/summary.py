@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 import operator
 from collections.abc import Callable, Iterable
@@ -92,7 +91,14 @@ class Summary:
         found = list(summaries)
         if not found:
             raise ValueError("summary: expected at least one, got none")
-        return functools.reduce(operator.add, found)
+        names = [one.name for one in fields(found[0]) if one.name != "noise"]
+        noise: dict[str, int] = {}
+        for one in found:
+            for name, variance in one.noise.items():
+                noise[name] = noise.get(name, 0) + variance
+        totals: dict[str, Any] = {name: np.sum([getattr(one, name) for one in found], axis=0) for name in names}
+        totals = {name: total if isinstance(total, np.ndarray) else int(total) for name, total in totals.items()}
+        return Summary(**totals, noise=noise)
 
     def noise_of_mean(self, scale: int) -> float:
         """Variance that devices' noise for privacy adds to each feature of ``mean``."""
@@ -108,4 +114,9 @@ class Summary:
         if len(self.total):
             return self.n_embedding, self.total / scale
         counts = [part for part in (self.classes, self.confidence) if len(part)]
-        return (int(counts[0].sum()), np.concatenate(counts).astype(np.float64)) if counts else (0, np.zeros(0))
+        if counts:
+            return int(counts[0].sum()), np.concatenate(counts).astype(np.float64)
+        tables = [part for part in (self.features, self.categories) if part.size]
+        if tables:
+            return int(tables[0][0].sum()), np.concatenate([part.ravel() for part in tables]).astype(np.float64)
+        return 0, np.zeros(0)
