@@ -8,6 +8,7 @@ import msgspec
 from agent_builders import MODEL
 from hypothesis import given
 from hypothesis import strategies as st
+from test_store import CutDisk, PowerCut
 
 from edgewise.wire.codec import decode_msgpack
 from edgewise.wire.control import SampleRequest
@@ -108,3 +109,26 @@ def test_withdrawn_consent_empties_what_waits(tmp_path: Path) -> None:
     (batch,) = waiting(spool)
     assert (batch.first, batch.samples) == (1, [])
     assert msgspec.json.decode((tmp_path / "spent.json").read_bytes())[MODEL]["count"] == 1
+
+
+def test_consent_withdrawn_while_no_agent_ran_or_with_the_power_cut_empties_it_too(tmp_path: Path) -> None:
+    def life(folder: Path, disk: Disk) -> list[Samples]:
+        """Three batches wait, consent goes, the agent starts again (on this disk) and at last sends."""
+        folder.mkdir()
+        save_grants(Disk(), folder, {MODEL: Grant(count=9, bytes=10_000)})
+        kept, _ = keeper(folder)
+        for i in range(3):
+            kept.take(taken(i), SampleRequest(id="a", count=9, bytes=10_000), 0.0)
+            kept.poll(0.0, last=True)
+        save_grants(Disk(), folder, {})
+        spool = Spool(Disk(), folder / "spool", lambda: 7)
+        spool._disk = disk
+        try:
+            SampleKeeper(Disk(), folder, "cam-1", spool).refresh()
+        except PowerCut:
+            pass
+        return waiting(keeper(folder)[1])
+
+    for cut in range(8):
+        batches = life(tmp_path / str(cut), CutDisk(cut))
+        assert [batch.first for batch in batches] == [1, 2, 3] and not any(batch.samples for batch in batches)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-from edgewise.errors import EdgewiseError
+from edgewise.errors import EdgewiseError, WireError
 from edgewise.wire import control
 from edgewise.wire.codec import Count, Name, decode_msgpack, encode_msgpack
 from edgewise.wire.windows import Samples
@@ -106,6 +106,7 @@ class SampleKeeper:
         self._disk, self._data, self._device, self._spool = disk, data, device, spool
         self._batches: dict[str, Batch] = {}
         self.grants: dict[str, Grant] = {}
+        self._is_applied = False  # to what waits: consent may have been withdrawn while no agent ran, or power was cut
         content = read(data / SPENT_FILE, _BOUND)
         try:
             self.spent = {} if content is None else msgspec.json.decode(content, type=dict[Name, Spent])
@@ -118,17 +119,21 @@ class SampleKeeper:
             grants = load_grants(self._data)
         except ConsentDamaged:
             grants = {}
-        if grants == self.grants:
+        if grants == self.grants and self._is_applied:
             return False
-        self.grants = grants
+        self.grants, self._is_applied = grants, False
         withdrawn = {model for model in self._batches if model not in grants}
         for model in withdrawn:
             del self._batches[model]
         self._spool.rewrite(self._emptied)
+        self._is_applied = True
         return True
 
     def _emptied(self, data: bytes) -> bytes:
-        batch = decode_msgpack(data, Samples)
+        try:
+            batch = decode_msgpack(data, Samples)
+        except WireError:
+            return data  # the disk lost it: there is nothing in it
         return data if batch.model in self.grants else encode_msgpack(msgspec.structs.replace(batch, samples=[]))
 
     def wanted(self, model: str, request: control.SampleRequest | None) -> bool:

@@ -216,11 +216,14 @@ class Spool:
         self._disk.unlink(*(file.path for file in gone))
 
     def rewrite(self, change: Callable[[bytes], bytes]) -> None:
-        """Replace the content of every message that is kept; the numbers stay. For a spool that does not merge: each of
-        its files holds one message, and so is the old one or the new one. Raises DiskError."""
+        """Replace what ``change`` changes of the messages that are kept; the numbers stay. For a spool that does not
+        merge: each of its files holds one message, and so is the old one or the new one. Raises DiskError."""
         for index, file in enumerate(self._files):
             (entry,) = file.entries
-            self._files[index] = self._write(entry.first, [(entry.last, change(self._content(file, entry)))])
+            before = self._content(file, entry)
+            after = change(before)
+            if after != before:
+                self._files[index] = self._write(entry.first, [(entry.last, after)])
         self._bytes = sum(file.size for file in self._files)
 
     # Making room

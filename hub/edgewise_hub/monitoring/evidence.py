@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import msgspec
-from sqlalchemy import Row, select
+from sqlalchemy import Row, or_, select
 from sqlalchemy.orm import Session
 
 from edgewise.sketch import LatencySketch, SketchSpec, WindowSketches
@@ -28,7 +28,8 @@ _CHUNK = 1000
 
 class Span(NamedTuple):
     """Windows received from ``since`` up to, without, ``until``: Unix seconds by the hub's clock, which alone is the
-    same for all devices."""
+    same for all devices. One that was surely over before ``since``, as far as its device's clock is known, is no
+    evidence of that time: it waited on a device that was away."""
 
     since: float | None = None
     until: float | None = None
@@ -185,7 +186,8 @@ def _rows(
     if versions is not None:
         rows = rows.where(WindowRow.version.in_(versions))
     if span.since is not None:
-        rows = rows.where(WindowRow.received_at >= span.since)
+        ended = WindowRow.start + WindowRow.duration + WindowRow.uncertainty  # NULL where the time is not known
+        rows = rows.where(WindowRow.received_at >= span.since, or_(ended.is_(None), ended >= span.since))
     if span.until is not None:
         rows = rows.where(WindowRow.received_at < span.until)
     wanted = None if devices is None else frozenset(devices)

@@ -53,6 +53,22 @@ def test_spans_devices_and_versions_select(cameras: Cameras, version: int) -> No
     assert total(devices=[]) == 0
 
 
+def test_what_waited_on_a_device_that_was_away_is_no_evidence_of_today(cameras: Cameras, version: int) -> None:
+    cameras.now = 50_000.0
+    times = [(40_000.0, None), (40_000.0, 5.0), (49_930.0, 5.0), (49_930.0, 50.0), (49_990.0, 0.1)]
+    cameras.send(
+        *(
+            cameras.window("cam-1", version, 10**power, start=start, duration=60.0, uncertainty=uncertainty)
+            for power, (start, uncertainty) in enumerate(times)
+        )
+    )
+    with cameras.hub.database.read() as session:
+        recent = evidence.inferences(session, cameras.hub, model=MODEL, span=Span(since=50_000.0))
+        everything = evidence.inferences(session, cameras.hub, model=MODEL)
+    assert recent == 11_001, "of unknown time, perhaps after it, and after it"
+    assert everything == 11_111
+
+
 def test_accuracy_by_group_and_version(cameras: Cameras, version: int) -> None:
     cameras.send(
         cameras.window("cam-1", version, 100, correct=90, latency_s=0.010),
