@@ -190,6 +190,77 @@ class SpoolAndAck:
         return broken
 
 
+class _Marks:
+    """A spool's merging: messages are bags of marks."""
+
+    def key(self, data: bytes) -> str:
+        return "one"
+
+    def merge(self, older: bytes, newer: bytes) -> bytes:
+        a, b = msgspec.msgpack.decode(older), msgspec.msgpack.decode(newer)
+        return msgspec.msgpack.encode({**a, "marks": a["marks"] + b["marks"]})
+
+
+class SpoolFull:
+    """While a full spool merges, nothing that was kept is lost or doubled, and what was offered stays as it is."""
+
+    name, outside = "a full spool merges", ()
+
+    def _open(self, disk: Disk, folder: Path, epoch: int = 7) -> Spool:
+        return Spool(disk, folder / "spool" / "inference", lambda: epoch, _Marks(), max_messages=4)
+
+    def prepare(self, folder: Path) -> None:
+        """A new device."""
+
+    def run(self, folder: Path, disk: Disk, note: Callable[[Any], None]) -> None:
+        spool = self._open(disk, folder)
+        for mark in range(1, 12):
+            assert spool.add(_marked(mark))
+            note(("kept", mark))
+        for _ in range(2):
+            message = spool.next(1e9)
+            assert message is not None
+            content = msgspec.msgpack.decode(message.data)
+            note(("offered", content["first"], tuple(content["marks"])))
+            spool.sent(message, 1e9)
+        note(("acked", content["last"]))
+        spool.ack(spool.epoch, content["last"], 1e9)
+        for mark in range(12, 30):
+            if spool.add(_marked(mark)):
+                note(("kept", mark))
+
+    def facts(self, notes: Sequence[Any]) -> tuple[Any, ...]:
+        return tuple(notes)
+
+    def check(self, folder: Path, facts: tuple[Any, ...]) -> list[str]:
+        kept = {fact[1] for fact in facts if fact[0] == "kept"}
+        offered = {fact[1]: fact[2] for fact in facts if fact[0] == "offered"}
+        acked = max([0, *(fact[1] for fact in facts if fact[0] == "acked")])
+        arrived = [mark for first, marks in offered.items() if first <= acked for mark in marks]
+        spool = self._open(Disk(), folder, epoch=8)
+        broken = [] if spool.epoch == 7 or not kept else ["its epoch is lost, and every message with it"]
+        reached = acked
+        while (message := spool.next(2e9)) is not None:
+            content = msgspec.msgpack.decode(message.data)
+            first, marks = content["first"], tuple(content.get("marks", ()))
+            if first in offered and offered[first] != marks:
+                broken.append(f"number {first} was offered as {offered[first]}, now as {marks}")
+            if first > acked:
+                broken += [] if first == reached + 1 else [f"after {reached} comes {first}"]
+                arrived, reached = [*arrived, *marks], content["last"]
+            spool.sent(message, 2e9)
+            spool.ack(spool.epoch, content["last"], 2e9)
+        broken += [f"mark {mark} counts twice" for mark in set(arrived) if arrived.count(mark) > 1]
+        return broken + [f"mark {mark} is lost" for mark in sorted(kept - set(arrived))]
+
+
+def _marked(mark: int) -> Callable[[int, int], bytes]:
+    def build(epoch: int, number: int) -> bytes:
+        return msgspec.msgpack.encode({"epoch": epoch, "first": number, "last": number, "marks": [mark]})
+
+    return build
+
+
 def _message(mark: int) -> Callable[[int, int], bytes]:
     def build(epoch: int, number: int) -> bytes:
         return msgspec.msgpack.encode({"epoch": epoch, "first": number, "last": number, "mark": mark})
@@ -258,4 +329,4 @@ class OwnUpdate:
 
 def quick(key: HubKey, hub: EnrollHub) -> Iterable[Any]:
     """Those of the default run."""
-    return (Enroll(hub), InstallAndGoBack(key), SpoolAndAck(), OwnUpdate())
+    return (Enroll(hub), InstallAndGoBack(key), SpoolAndAck(), SpoolFull(), OwnUpdate())

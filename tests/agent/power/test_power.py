@@ -17,7 +17,7 @@ from edgewise_agent.store import disk as disk_module
 from edgewise_agent.store.disk import Disk
 
 
-@pytest.mark.parametrize("index", range(4), ids=["enroll", "install", "spool", "own update"])
+@pytest.mark.parametrize("index", range(5), ids=["enroll", "install", "spool", "full spool", "own update"])
 def test_promises_hold_wherever_the_power_is_cut(
     index: int, key: HubKey, enroll_hub: EnrollHub, tmp_path: Path
 ) -> None:
