@@ -78,7 +78,7 @@ def show_health(
         return show_json(found)
     if found.spans:
         newest = found.spans[-1]
-        off = "unknown" if newest.uncertainty is None else f"within {duration(newest.uncertainty)}"
+        off = "not known: nobody told it the time" if newest.uncertainty is None else _within(newest.uncertainty)
         show_fields(
             [("device", found.device), ("heard", ago(newest.received_at)), ("its clock", off), *totals(found.spans)]
         )
@@ -156,6 +156,10 @@ def totals(spans: Sequence[HealthSpan]) -> list[tuple[str, object]]:
     if "throttle_events" in sums:
         fields.append(("throttled", f"{sums['throttle_events']} times"))
     return fields
+
+
+def _within(seconds: float) -> str:
+    return f"right within {seconds * 1000:.0f} ms" if seconds < 1 else f"right within {duration(seconds)}"
 
 
 def _ms(latency: float | None) -> str:

@@ -16,13 +16,13 @@ export interface Line {
 
 const SHOWN: readonly [name: string, title: string, words: (value: number) => string][] = [
   ["cpu", "Processor", share],
-  ["memory", "Memory in use", bytes],
-  ["agent_memory", "Memory of the agent", bytes],
+  ["memory", "Memory used", bytes],
+  ["agent_memory", "Agent's memory", bytes],
   ["disk_free", "Disk free", bytes],
   ["temperature", "Temperature", celsius],
-  ["throttled", "Slowed down by heat or power", share],
+  ["throttled", "Throttled", share],
   ["gpu", "GPU", share],
-  ["gpu_memory", "GPU memory in use", bytes],
+  ["gpu_memory", "GPU memory", bytes],
   ["gpu_temperature", "GPU temperature", celsius],
   ["power", "Power", (watts) => `${number(watts)} W`],
 ];
