@@ -5,6 +5,7 @@ import type uPlot from "uplot";
 import type { ExperimentDetail } from "../api/types";
 import { timeAxis, valueAxis } from "../drift/charts";
 import type { Palette, PlotOptions } from "../drift/plot";
+import type { Metric } from "./words";
 
 export type Range = [number, number];
 
@@ -33,7 +34,8 @@ export function effectRange(experiment: ExperimentDetail): Range {
   return [low - room, high + room];
 }
 
-export function effectOptions(palette: Palette, range: Range): PlotOptions {
+export function effectOptions(palette: Palette, range: Range, metric: Metric): PlotOptions {
+  const tick = metric === "reward" ? signed : signedPercent;
   const dashed = { stroke: palette.muted, width: 1, dash: [4, 4], points: { show: false } };
   const bound = { stroke: palette.accent, width: 0.5, points: { show: false } };
   return {
@@ -55,6 +57,10 @@ export function effectOptions(palette: Palette, range: Range): PlotOptions {
   };
 }
 
-function tick(value: number): string {
-  return `${value > 0 ? "+" : ""}${Number((100 * value).toFixed(1))}%`;
+function signedPercent(value: number): string {
+  return `${signed(100 * value)}%`;
+}
+
+function signed(value: number): string {
+  return `${value > 0 ? "+" : ""}${Number(value.toFixed(2))}`;
 }

@@ -95,7 +95,7 @@ function Effect({ experiment }: { experiment: ExperimentDetail }) {
         height={180}
         data={data}
         revision={JSON.stringify(range)}
-        options={(palette) => effectOptions(palette, range)}
+        options={(palette) => effectOptions(palette, range, experiment.metric)}
       />
     </>
   );
