@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pytest
 from agent_builders import MODEL, PROFILE, TENANT, HubKey, make_bundle
 
 from edgewise.wire import topics
@@ -15,7 +16,7 @@ from edgewise.wire.control import Transfer as Limits
 from edgewise_agent.fetch import Fetching
 from edgewise_agent.identity import verifier
 from edgewise_agent.store.blobs import BlobStore
-from edgewise_agent.store.disk import Disk
+from edgewise_agent.store.disk import FREE_MARGIN, Disk, DiskError
 from edgewise_agent.transfer import Transfer
 from edgewise_agent.trust import check_manifest
 
@@ -86,3 +87,37 @@ def test_no_faster_than_the_limit_and_not_in_quiet_hours(tmp_path: Path, key: Hu
     assert 0.8 * asked_bytes <= RATE * now, "nor much slower"
     for digest, data in bundle.blobs.items():
         assert store.read(digest, len(data)) == data
+
+
+class SmallDisk(Disk):
+    """Room for so many bytes more, and the margin."""
+
+    def __init__(self, room: int) -> None:
+        self.room = room
+
+    def free(self, folder: Path) -> int:
+        return FREE_MARGIN + self.room
+
+
+def test_the_disk_has_room_for_the_whole_bundle_or_no_blob_is_asked_for(tmp_path: Path, key: HubKey) -> None:
+    """Each blob alone would fit: it is their sum that counts, and it is known from the manifest."""
+    bundle = make_bundle(key, 1, padding=1024 * 1024)
+    whole = sum(len(data) for digest, data in bundle.blobs.items() if digest != bundle.digest)
+    for room in (whole - 1, whole):
+        store = BlobStore(SmallDisk(room), tmp_path / str(room))
+        fetching = Fetching(MODEL, bundle.duty, 1, store, lambda envelope: bundle.manifest)
+        wire = Wire()
+        transfer = Transfer(wire, TENANT, DEVICE, Limits(), 0.0)
+        transfer.look(fetching, 0.0, at(12))
+        data = bundle.blobs[bundle.digest]
+        block = Block(digest=bundle.digest, index=0, total=len(data), data=data)
+        wire.sent.clear()
+        if room < whole:
+            with pytest.raises(DiskError) as refused:
+                fetching.receive(block, 0.1)
+            assert refused.value.code == "disk-full"
+        else:
+            fetching.receive(block, 0.1)
+            transfer.look(fetching, 0.2, at(12))
+            assert {decode_msgpack(payload, BlockRequest).digest for _, payload in wire.sent} <= set(bundle.blobs)
+            assert wire.sent

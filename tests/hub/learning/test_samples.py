@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 
+import msgspec
 import numpy as np
 import pytest
 from sqlalchemy import func, select
 
-from edgewise.wire.codec import decode_json
+from edgewise.wire.codec import decode_json, decode_msgpack
 from edgewise.wire.topics import Topic
-from edgewise.wire.windows import Ack
+from edgewise.wire.windows import Ack, Samples
 from edgewise_hub.api import schemas
 from edgewise_hub.fleet.tables import Device
 from edgewise_hub.hub import Hub
@@ -73,6 +75,14 @@ def test_a_gap_holds_the_ack_back_until_it_is_filled(fleet: Hub, message: Messag
     assert acked(handle(fleet, message("b1", 2, start=1))) == {"b1": 0}
     assert acked(handle(fleet, message("b1", 1))) == {"b1": 2}
     assert stored(fleet) == 2
+
+
+def test_what_its_device_lost_does_not_hold_the_ack_back(fleet: Hub, message: Message) -> None:
+    epoch = decode_msgpack(message("b1", 1).payload, Samples).epoch
+    lost = msgspec.msgpack.encode({"schema": 1, "epoch": epoch, "first": 1, "last": 1})
+    outcome = handle(fleet, dataclasses.replace(message("b1", 1), payload=lost), message("b1", 2))
+    assert codes(outcome) == ["bad-message"] and acked(outcome) == {"b1": 2}
+    assert stored(fleet) == 1
 
 
 @pytest.mark.parametrize(
