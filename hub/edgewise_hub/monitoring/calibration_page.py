@@ -20,7 +20,8 @@ svg text { font: 11px system-ui, sans-serif; fill: var(--soft) }
 .axis { stroke: var(--line) } .due { stroke: var(--soft); stroke-dasharray: 4 3 }
 .curve { fill: none; stroke: var(--mark); stroke-width: 2 } .dot { fill: var(--mark) }
 .low { color: #b3261e } @media (prefers-color-scheme: dark) { .low { color: #ff9a90 } }
-.wide { overflow-x: auto } table { border-collapse: collapse } td, th { padding: .2rem .8rem .2rem 0; text-align: right;
+.wide { overflow-x: auto; margin-top: 1.5rem }
+table { border-collapse: collapse } td, th { padding: .2rem .8rem .2rem 0; text-align: right;
   border-bottom: 1px solid var(--line) } td:first-child, th:first-child { text-align: left }
 """
 
@@ -43,9 +44,10 @@ def _bundle(digest: str, one: Mapping[str, Any]) -> str:
     head = f"<h2>{escape(one['profile'])}, bundle {escape(digest[:12])}</h2>"
     if "error" in one:
         return f'{head}<p class="low">{escape(one["error"])}</p>'
-    words = "".join(f"<p>{escape(text)}</p>" for text in one["words"])
+    said = [f"<p>{escape(text)}</p>" for text in one["words"]]
     if not one["enough"]:
-        words = f'<div class="low">{words}</div>'
+        said[-1] = f'<div class="low">{said[-1]}</div>'
+    words = "".join(said)
     facts = f"<p>{one['m']:,} items; they depend on each other over {one['block']}; spans of {one['span']}.</p>"
     rate = one["false_alarms"]
     plots = [] if rate is None else [_rate_plot(rate)]
