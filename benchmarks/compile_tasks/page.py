@@ -17,9 +17,9 @@ GAPS = """What is missed, and what was tried:
 - *mlp's latency.* Of so few weights nearly all of what is measured is the call itself, which no technique shortens.
   LiteRT's call is the shorter one, but per-channel scales with their 64-bit zero points make its int8 file too large,
   and older runtimes refuse a file without them; so the budget's size decides for onnxruntime with 8-bit weights.
-- *MiniLM's small column.* The embedding table is three quarters of the weights. 4 bits for all other weights lose more
-  than 1.5 points of cosine without training, and leave a file above a sixth; a 4-bit table with scales by block would
-  come to 1/5.5 to 1/6. Training takes hours on one core and was left out.
+- *MiniLM's small column.* The embedding table is three quarters of the weights: 4 bits for all other weights lose more
+  than 1.5 points of cosine without training (`docs/passes.md`) and leave a file above a sixth. Training it is long on
+  one core and was left out; a 4-bit table with scales by block was not tried.
 - *dscnn.* int8 alone gains little there (depthwise layers, a first layer of one channel): it is pruning that helps."""
 
 
@@ -111,10 +111,11 @@ def write(results: list[Result]) -> None:
         "take turns in one run, round by round, through the runtimes that the agent serves with. *Times smaller*: the "
         "file against the source's ONNX.\n\n"
         f"Budgets: {budgets}. What is chosen is chosen unattended; where "
-        "nothing meets the budget it is the nearest, and the last column says what it lacks. MiniLM is compiled "
-        "without the rungs that train.\n\n"
+        "nothing meets the budget it is the nearest, and the last column says what it lacks. MiniLM and "
+        f"{UNEVEN.name} are compiled without the rungs that train.\n\n"
         "Each task was a run of its own on a machine that others used as well (load: processes that wanted a "
-        f"processor): {runs}. Compare models within a task only. {platform.processor() or platform.machine()}."
+        "processor), and minutes are of such a machine; a model that was made anew was timed again beside all "
+        f"others of its task: {runs}. Compare models within a task only. {platform.processor() or platform.machine()}."
         + (f"\n\n## Goals\n\n{held}\n\n{GAPS}\n\n## Rows" if held else ""),
         ["task", "model", "metric", "points", "latency", "times smaller", "minutes", "chosen"],
         rows,
