@@ -23,9 +23,9 @@ from typing import Any
 
 import msgspec
 import numpy as np
-from compile_tasks import ALL, TASKS, Task, minilm, page
+from compile_tasks import ALL, TASKS, UNEVEN, Task, minilm, page
 from compile_tasks.data import BENCH
-from compile_tasks.page import BASE, Result, Row
+from compile_tasks.page import BASE, INT8, Result, Row
 from compile_tasks.peers import PEERS, Made, Peer, Skipped, converted_feed, cosine, evaluate, make
 from compile_tasks.train import source_onnx, train
 from rich.progress import Progress
@@ -50,6 +50,7 @@ PROFILE = "linux-x86-64"
 TEXTS = {
     "ours": "drop=0.005,latency=0.5x, size=a part in 3.5 of the source's ONNX",
     "ours, small": "drop=0.015, size=a sixth of the source's ONNX",
+    INT8: f"drop=0.01, size=0.45x of optimized fp32 ({UNEVEN.name} alone)",
 }
 PRUNED = "resnet8"
 """The task that is pruned alone besides."""
@@ -103,6 +104,9 @@ def _makers(task: Task, arguments: argparse.Namespace, keep: Path, bar: Progress
         makers[peer.title] = partial(_peer, peer, task, folder / peer.name, arguments.peer_minutes)
     for name, budget in _budgets(source_onnx(task, BENCH)).items():
         makers[name] = partial(_ours, name, budget, task, folder / name, cache, bar)
+    if task is UNEVEN:  # small enough that only integers will do
+        budget = Budget(max_metric_drop=0.01, max_size_ratio=0.45)
+        makers[INT8] = partial(_ours, INT8, budget, task, folder / INT8, cache, bar)
     if task.name == PRUNED:
         makers["ours, pruned fp32"] = partial(_pruned, task, folder / "pruned", cache)
     return makers

@@ -11,7 +11,7 @@ import report
 
 from compile_tasks import ALL, TASKS, UNEVEN, Task
 
-BASE = "ORT fp32"
+BASE, INT8 = "ORT fp32", "ours, int8"
 GAPS = """What is missed, and what was tried:
 
 - *mlp's latency.* Of so few weights nearly all of what is measured is the call itself, which no technique shortens.

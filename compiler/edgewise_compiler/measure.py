@@ -1,7 +1,8 @@
 """How fast a model file is, and how much memory it takes, on the runtime that a device will run.
 
 Each candidate has a process of its own, held to the same processors, with the threads that the profile allows. They
-work in turn, round by round, so that a machine that slows down slows all of them. One item at a time.
+work in turn, round by round, so that a machine that slows down slows all of them. One item at a time. With one thread
+the processor's time is taken: on a quiet machine it is the clock's, and on a busy one what others run does not count.
 
 ``python -m edgewise_compiler.measure`` is such a process: a job as one line of JSON on standard input, then ``round``
 for each round; it answers each with a line.
@@ -165,13 +166,14 @@ def _serve(stdin: IO[bytes], stdout: IO[bytes]) -> None:
         runtime.infer(items[i % len(items)])
     stdout.write(b"ready\n")
     stdout.flush()
+    now = time.process_time if job.threads == 1 else time.perf_counter
     for _ in stdin:
         times: list[float] = []
         end = time.perf_counter() + ROUND_S
         while len(times) < MIN_RUNS or time.perf_counter() < end:
-            start = time.perf_counter()
+            start = now()
             runtime.infer(items[len(times) % len(items)])
-            times.append((time.perf_counter() - start) * 1e3)
+            times.append((now() - start) * 1e3)
         stdout.write(msgspec.json.encode(Round(times, _peak_rss_mb())) + b"\n")
         stdout.flush()
 

@@ -31,6 +31,8 @@ ONE_BY_ONE = ("ptq+", "mixed", "qat", "4-bit", "prune")
 """Rungs that go on from careful to more careful, or that train: they end with the first candidate that will do."""
 FLOAT = ("fp32", "fp16", "weights")
 """Rungs that compute in float."""
+HARDLY = 0.75
+"""A quantized model above this share of fp32's size has most of its layers in float."""
 MAX_REASONS = 5
 """Nodes that a refusal names in the table of rungs."""
 MEASURED = 32
@@ -152,8 +154,9 @@ class Search:
         return bool(met) if self.budget.limits else any(one.rung not in (*FLOAT, "student") for one in met)
 
     def _collapsed(self) -> bool:
-        """Has int8 been tried, and did it lose too much each time?"""
-        integers = [one for one in self.candidates.values() if one.rung not in FLOAT]
+        """Has int8 been tried, and did it lose too much each time? What is hardly smaller has hardly an integer."""
+        least = HARDLY * self.base.size
+        integers = [one for one in self.candidates.values() if one.rung not in FLOAT and one.cost.size < least]
         return bool(integers) and all("metric" in self._lacks(one) for one in integers)
 
     def _lacks(self, candidate: Candidate) -> set[What]:
