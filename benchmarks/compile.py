@@ -48,8 +48,8 @@ from edgewise_compiler.toolchains import environment
 
 PROFILE = "linux-x86-64"
 TEXTS = {
-    "ours": "drop=0.005,latency=0.5x, size=a part in 3.5 of the source's ONNX",
-    "ours, small": "drop=0.015, size=a sixth of the source's ONNX",
+    "ours": "drop=0.005, latency=0.5x, size=1/3.5 of the source's ONNX",
+    "ours, small": "drop=0.015, size=1/6 of the source's ONNX",
     INT8: f"drop=0.01, size=0.45x of optimized fp32 ({UNEVEN.name} alone)",
 }
 PRUNED = "resnet8"

@@ -100,7 +100,11 @@ def write(results: list[Result]) -> None:
         from compile_tasks.goals import goals
 
         held = "\n".join(goals(results))
-    budgets = "; ".join(f"**{name}**: `{text}`" for name, text in results[0].budgets.items())
+    asked: dict[str, list[str]] = {}
+    for one in results:
+        said = "; ".join(f"*{name}* {text}" for name, text in one.budgets.items())
+        asked.setdefault(said, []).append(one.task)
+    budgets = ". ".join(f"{', '.join(tasks)}: {said}" for said, tasks in asked.items())
     runs = "; ".join(f"{one.task} {one.date}, load {one.load:g} on {one.processors}" for one in results)
     report.write(
         "compile",
