@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 PLACE = Path(__file__).parents[2] / "docs" / "benchmarks"
-ROW, LEFT, WIDE = 22, 250, 420
+ROW, LEFT, WIDE = 22, 330, 380
 INK, MUTED, ACCENT, OTHER, BAD = "#1f2933", "#6b7785", "#2563a8", "#a8b3bf", "#b3261e"
 
 
