@@ -50,7 +50,7 @@ PROFILE = "linux-x86-64"
 TEXTS = {
     "ours": "drop=0.005, latency=0.5x, size=1/3.5 of the source's ONNX",
     "ours, small": "drop=0.015, size=1/6 of the source's ONNX",
-    INT8: f"drop=0.01, size=0.45x of optimized fp32 ({UNEVEN.name} alone)",
+    INT8: f"drop=0.01, size=0.5x of optimized fp32 ({UNEVEN.name} alone)",
 }
 PRUNED = "resnet8"
 """The task that is pruned alone besides."""
@@ -105,7 +105,7 @@ def _makers(task: Task, arguments: argparse.Namespace, keep: Path, bar: Progress
     for name, budget in _budgets(source_onnx(task, BENCH)).items():
         makers[name] = partial(_ours, name, budget, task, folder / name, cache, bar)
     if task is UNEVEN:  # small enough that only integers will do
-        budget = Budget(max_metric_drop=0.01, max_size_ratio=0.45)
+        budget = Budget(max_metric_drop=0.01, max_size_ratio=0.5)
         makers[INT8] = partial(_ours, INT8, budget, task, folder / INT8, cache, bar)
     if task.name == PRUNED:
         makers["ours, pruned fp32"] = partial(_pruned, task, folder / "pruned", cache)

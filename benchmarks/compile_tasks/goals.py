@@ -64,7 +64,7 @@ def goals(results: Sequence[Result]) -> list[str]:
                 f"{macs:.2f}x fewer, {1 / found[1]:.2f}x as fast, {found[0]:+.2f} points",
             )
         )
-    if (table := tables.get(UNEVEN.name)) and (found := compared(table[INT8], table[BASE])):
+    if (table := tables.get(UNEVEN.name)) and INT8 in table and (found := compared(table[INT8], table[BASE])):
         worst = min(points for row in table.values() if (other := compared(row, table[BASE])) for points in other[:1])
         lines.append(
             _line(
