@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import functools
 import io
 import json
 import os
 import queue
+import random
 import signal
 import socket
 import subprocess
@@ -217,10 +219,12 @@ def write_blobs(folder: Path, *bundles: Bundle) -> None:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """One that nobody uses, below those that clients are given: else one may get it before its server does."""
+    for port in random.SystemRandom().sample(range(20_000, 32_000), 100):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("expected a free port between 20000 and 32000, found none")
 
 
 def wait_for(condition: Callable[[], Any], what: str, timeout: float = 60.0) -> Any:
