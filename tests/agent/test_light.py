@@ -37,6 +37,8 @@ PACKAGES = {
     "protobuf",
     "pycparser",
 }
+if sys.version_info < (3, 11):  # the last onnxruntime for it is 1.23, which needs more
+    PACKAGES |= {"coloredlogs", "humanfriendly", "mpmath", "sympy", "tomli", "typing_extensions"}
 BUNDLED = {"pip", "setuptools", "wheel"}
 OTHER_BUILDS = shutil.ignore_patterns("build", "*.egg-info")
 
