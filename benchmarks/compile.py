@@ -201,7 +201,7 @@ def _ours(name: str, budget: Budget, task: Task, out: Path, cache: Path, bar: Pr
             release=1,
             created_at=0.0,
             budget=budget,
-            training=task.training,
+            training=True,
             cache=cache,
             progress=lambda fraction, text: bar.update(doing, description=f"{task.name}: {name}: {text}"),
         )

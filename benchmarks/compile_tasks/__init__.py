@@ -36,9 +36,6 @@ class Task:
     output: str = "scores"
     config: dict[str, Any] = field(default_factory=dict)
     seed: int = 0
-    training: bool = True
-    """May our rungs train? Not the sentence embedding, which is long on one core, nor the uneven net, which
-    is to be brought back without."""
 
     def configuration(self, root: Path = BENCH) -> dict[str, Any]:
         """The recipe's configuration, with the folder of its data; fetches what is missing. Raises BenchError."""
@@ -64,16 +61,12 @@ TASKS: dict[str, Task] = {
         Task("mlp", "MLP 16-128-26, LetterRecognition", "letters", RECIPES / "mlp.py"),
         Task("conv1d", "Conv1D, watch (subjects held out)", "watch", RECIPES / "conv1d.py"),
         # The pooled sentence embedding [n, 384], as the file calls it.
-        Task(
-            "minilm", "MiniLM-L3, paragraphs of mails", "sentences", None, metric="cosine", output="461", training=False
-        ),
+        Task("minilm", "MiniLM-L3, paragraphs of mails", "sentences", None, metric="cosine", output="461"),
         Task("dscnn", "DS-CNN-48, spoken digits (random split)", "spoken", RECIPES / "dscnn.py"),
         Task("resnet8", "ResNet-8, Fashion-MNIST", "fashion", RECIPES / "resnet8.py"),
     )
 }
-UNEVEN = Task(
-    "uneven", "Depthwise net with uneven channels, Fashion-MNIST", "fashion", RECIPES / "uneven.py", training=False
-)
+UNEVEN = Task("uneven", "Depthwise net with uneven channels, Fashion-MNIST", "fashion", RECIPES / "uneven.py")
 """Beside the five: the net on which default quantization collapses."""
 ALL = {**TASKS, UNEVEN.name: UNEVEN}
 

@@ -32,11 +32,12 @@ RUNGS: tuple[Rung, ...] = (
     Rung("student", "a smaller student, distilled, then int8", "training", frozenset(("latency", "size", "ram"))),
     Rung("fp16", "half precision", "free", frozenset(("latency", "size", "ram")), 0.45),
     Rung("weights", "8-bit weights, computed in float", "free", frozenset(("size",)), 0.22),
+    Rung("4-bit", "4-bit weights, rounded", "free", frozenset(("size",)), 0.14),
     Rung("ptq", "post-training int8", "data", frozenset(("latency", "size", "ram")), 0.22),
     Rung("ptq+", "int8 with equalization, bias correction, exclusion", "data", frozenset(("metric",)), 0.22),
     Rung("mixed", "int8 and float by layer, an integer program", "data", frozenset(("metric", "latency")), 0.22),
     Rung("qat", "int8 trained with distillation", "training", frozenset(("metric",)), 0.22),
-    Rung("4-bit", "4-bit weights, trained with distillation", "training", frozenset(("size",)), 0.1),
+    Rung("4-bit+", "4-bit weights, trained with distillation", "training", frozenset(("size",)), 0.1),
     Rung("prune", "structured pruning with distillation, then int8", "training", frozenset(("latency", "size", "ram"))),
 )
 
@@ -66,7 +67,7 @@ def why_skip(
         return None
     if not limits:
         # Without limits the plain int8 candidates are wanted beside fp32; more only where they lose too much.
-        if rung.name in ("fp16", "4-bit", "prune"):
+        if rung.name in ("fp16", "4-bit", "4-bit+", "prune"):
             return "the budget has no limit that it would help with"
         if rung.name in ("weights", "ptq"):
             return None

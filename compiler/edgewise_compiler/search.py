@@ -27,7 +27,7 @@ from edgewise_compiler.targets.ort import nodes
 from edgewise_compiler.techniques import Techniques
 
 SOURCE = "source"
-ONE_BY_ONE = ("ptq+", "mixed", "qat", "4-bit", "prune")
+ONE_BY_ONE = ("4-bit", "ptq+", "mixed", "qat", "4-bit+", "prune")
 """Rungs that go on from careful to more careful, or that train: they end with the first candidate that will do."""
 FLOAT = ("fp32", "fp16", "weights")
 """Rungs that compute in float."""

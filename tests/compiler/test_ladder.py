@@ -59,7 +59,7 @@ def test_careful_quantization_is_tried_where_all_int8_loses_though_float_holds()
 
 
 def test_a_rung_that_cannot_be_small_enough_is_left_out() -> None:
-    said = why_skip(rung("4-bit"), [{"size"}], limits=True, size_ratio=0.05, training=True)
+    said = why_skip(rung("4-bit+"), [{"size"}], limits=True, size_ratio=0.05, training=True)
     assert said == "at best 0.10 of the size, the budget asks for 0.05"
     cheap = why_skip(rung("fp16"), [{"size"}], limits=True, size_ratio=0.25, training=True)
     assert cheap is None, "worth its place on the front"

@@ -3,13 +3,13 @@
 Two forms:
 - ``folded``: stored small, brought back to float by Cast and Mul, which onnxruntime works out once, at load: the file
   is smaller and the speed is that of float, for nets too small to gain from integer arithmetic;
-- ``nbits``: MatMul becomes MatMulNBits, whose kernel reads the small weights at each run: less memory too. Weights of
-  other operators are folded.
+- ``nbits``: kernels that read the small weights at each run (``nbits``): less memory too. Weights of other operators
+  are folded.
 
 Rules that hold here:
 - weights of ``LEAST`` elements or more, of the operators in ``WEIGHT_INPUTS``, in inner graphs too;
 - a scale per output channel for 8 bits; per block of ``block`` weights of a channel for 4 bits;
-- an embedding table stays small at run time too: rows are gathered as int8, then scaled;
+- an embedding table stays small at run time too: rows are gathered as integers, then scaled;
 - of an already quantized model the weights of layers that stayed float are compressed, and the rest is left alone.
 """
 
@@ -40,16 +40,14 @@ from edgewise_compiler.passes.graph import (
     whole,
 )
 from edgewise_compiler.passes.grid import to_grid
+from edgewise_compiler.passes.nbits import LEAST, Choice, nbits, tables
 from edgewise_compiler.passes.optimize import raise_opset
 
-LEAST = 128
-"""Elements, half a KB of float32: below it the nodes that bring a weight back cost as much as they save."""
 WEIGHT_INPUTS = {
     "Conv": (1,), "ConvTranspose": (1,), "Gemm": (1,), "MatMul": (0, 1), "LSTM": (1, 2), "GRU": (1, 2), "RNN": (1, 2),
     "Attention": (1,), "Gather": (0,),
 }  # fmt: skip
 INT4_OPSET = 21
-MICROSOFT = "com.microsoft"
 
 Shape = tuple[int, ...]
 
@@ -58,6 +56,7 @@ class Weights(Pass):
     """Weight-only compression by rounding to the nearest."""
 
     name = "weights"
+    version = 2
     title = "compress the weights"
     paper = "Krishnamoorthi 2018, arXiv:1806.08342; Dettmers et al. 2023, arXiv:2305.14314 (4-bit blocks)"
     forbids = frozenset({"half", "weights"})
@@ -67,12 +66,16 @@ class Weights(Pass):
     packages = ("onnx", "numpy")
 
     class Config(PassConfig, frozen=True, kw_only=True):
-        """``block``: weights a scale for 4 bits. ``accuracy_level`` of MatMulNBits: 4 computes in int8, 1 in float."""
+        """``block``: weights a scale for 4 bits. For ``nbits``: ``share`` of the weights that get ``bits``, the largest
+        matrices first, where the others get 8; ``tables``: bits of embedding tables, 8 where a runtime has no kernel
+        for 4; ``accuracy_level`` of MatMulNBits: 4 computes in int8, 1 in float."""
 
         bits: Literal[16, 8, 4] = 8
         block: int = 32
         form: Literal["folded", "nbits"] = "folded"
+        share: float = 1.0
         embeddings: bool = True
+        tables: Literal[8, 4] = 8
         accuracy_level: int = 4
 
     def run(self, work: Work) -> None:
@@ -82,6 +85,8 @@ class Weights(Pass):
         tidy(model)
         if config.form == "nbits" and config.bits == 16:
             raise Refusal("MatMulNBits holds 8 or 4 bits, not 16: take the folded form")
+        if not 0 < config.share <= 1:
+            raise Refusal(f"a share of the weights lies in (0, 1], not at {config.share}")
         if config.form == "nbits" and (config.block < 16 or config.block & (config.block - 1)):
             raise Refusal(f"MatMulNBits takes blocks of 16, 32, 64, ... weights, not {config.block}")
         if config.bits == 4 and opset(model) < INT4_OPSET and any(weights_of(graph) for graph in graphs(model.graph)):
@@ -89,7 +94,9 @@ class Weights(Pass):
             tidy(model)
         changed = 0
         if config.form == "nbits":
-            changed = matmul_nbits(model, config.bits, config.block, config.accuracy_level)
+            changed = nbits(
+                model, Choice(config.bits, config.tables, config.share), config.block, config.accuracy_level
+            )
         for graph in graphs(model.graph):
             if config.embeddings and config.bits <= 8:
                 changed += embeddings_to_int8(graph)
@@ -227,21 +234,10 @@ def _own_scales(spread: Floats) -> Floats | None:
 
 def embeddings_to_int8(graph: onnx.GraphProto) -> int:
     """Tables that only Gather reads become int8, a scale a row; rows are brought back as gathered. Returns how many."""
-    links, give, changed = Links(graph), fresh(graph), 0
-    inner = {name for part in list(graphs(graph))[1:] for node in part.node for name in node.input}
-    for name, tensor in list(links.weights.items()):
-        readers = links.readers.get(name, [])
-        if (
-            tensor.data_type != TensorProto.FLOAT
-            or len(tensor.dims) != 2
-            or np.prod(tensor.dims) < LEAST
-            or tensor.dims[1] < 8
-            or name in links.outputs
-            or name in inner
-            or not readers
-            or any(node.op_type != "Gather" or whole(node, "axis", 0) or node.input[0] != name for node in readers)
-        ):
-            continue
+    give, changed = fresh(graph), 0
+    for name, readers in tables(graph).items():
+        links = Links(graph)
+        tensor = links.weights[name]
         codes, scales = to_grid(links.array(name).astype(np.float32), (1,), 8)
         stored, scale = give(f"{name}.q"), give(f"{name}.scale")
         set_array(graph, stored, codes)
@@ -259,47 +255,4 @@ def embeddings_to_int8(graph: onnx.GraphProto) -> int:
         changed += 1
     if changed:
         sort(graph)
-    return changed
-
-
-def matmul_nbits(model: onnx.ModelProto, bits: int, block: int, accuracy_level: int) -> int:
-    """MatMul with a constant float matrix [k, n] on its right becomes MatMulNBits. Returns how many.
-
-    The operator reads codes uint8 [n, blocks, bytes], with zero at half of the range and the low half of a byte first,
-    and scales [n, blocks]; the last block of a row is filled up with zeros.
-    """
-    graph, changed = model.graph, 0
-    for node in graph.node:
-        links = Links(graph)
-        if node.op_type != "MatMul" or not links.is_float(node.input[1]):
-            continue
-        weight = links.array(node.input[1]).astype(np.float32)
-        if weight.ndim != 2 or weight.size < LEAST or not np.isfinite(weight).all():
-            continue
-        k, n = weight.shape
-        rows = np.pad(weight.T, ((0, 0), (0, -k % block))).reshape(n, -1, block)
-        codes, scales = to_grid(rows, (2,), bits)
-        bytes_ = (codes.astype(np.int16) + 2 ** (bits - 1)).astype(np.uint8)
-        if bits == 4:
-            bytes_ = bytes_[..., 0::2] | (bytes_[..., 1::2] << 4)
-        give = fresh(graph)
-        names = [give(f"{node.name}.codes"), give(f"{node.name}.scales")]
-        set_array(graph, names[0], bytes_)
-        set_array(graph, names[1], scales.reshape(n, -1))
-        made = helper.make_node(
-            "MatMulNBits",
-            [node.input[0], *names],
-            list(node.output),
-            name=node.name,
-            domain=MICROSOFT,
-            K=k,
-            N=n,
-            bits=bits,
-            block_size=block,
-            accuracy_level=accuracy_level,
-        )
-        node.CopyFrom(made)
-        changed += 1
-    if changed and all(entry.domain != MICROSOFT for entry in model.opset_import):
-        model.opset_import.append(helper.make_opsetid(MICROSOFT, 1))
     return changed

@@ -16,6 +16,8 @@ from edgewise_compiler.errors import Unsupported
 from edgewise_compiler.plan import Step, node
 from edgewise_compiler.targets import Ask, Target, chains
 
+SHARES = (1.0, 0.9, 0.7)
+"""How much of the weights gets 4 bits, one after another; the smaller matrices, which hurt more for their size, 8."""
 STANDARD = ("", "ai.onnx", "com.microsoft", "ai.onnx.ml")
 
 
@@ -77,7 +79,13 @@ class OnnxRuntime(Target):
                 yield f"{scheme}, QAT", chains.trained(ask, chains.static(ask, scheme), base)
                 whole = chains.static(ask, scheme, last_float=False)
                 yield f"{scheme}, all layers, QAT", chains.trained(ask, whole, base)
-        elif rung == "4-bit":
+        elif rung == "4-bit" and "MatMul" in ask.operators:
+            for share in SHARES:
+                config = Weights.Config(
+                    bits=4, form="nbits", share=share, tables=4 if "int4" in ask.profile.dtypes else 8
+                )
+                yield "4-bit weights" + (f" in {share:.0%}" if share < 1 else ""), node("weights", config, model=base)
+        elif rung == "4-bit+":
             yield from self._four_bits(ask, schemes)
         elif rung == "student" and (small := chains.student(ask)) is not None:
             yield "student", small
@@ -96,11 +104,7 @@ class OnnxRuntime(Target):
         return "MatMul" in ask.operators and bool(ask.operators & {"Softmax", "LayerNormalization", "Erf"})
 
     def _four_bits(self, ask: Ask, schemes: Sequence[Scheme]) -> Iterator[tuple[str, Step]]:
-        from edgewise_compiler.passes.weights import Weights
-
         base = chains.optimized(ask)
-        if "MatMul" in ask.operators:
-            yield "4-bit weights", node("weights", Weights.Config(bits=4, form="nbits"), model=base)
         for scheme in schemes[:1]:
             whole = chains.static(ask, scheme, last_float=False)
             trained = chains.trained(ask, whole, base, bits=4)

@@ -8,7 +8,7 @@ from onnx import TensorProto, helper
 
 from edgewise_compiler.data import Data
 from edgewise_compiler.passes import Refusal
-from edgewise_compiler.passes.graph import load, session, signature
+from edgewise_compiler.passes.graph import load, session, signature, whole
 from edgewise_compiler.passes.grid import to_grid
 
 WIDE, TOKENS, WORDS, HEADS = 32, 12, 200, 4
@@ -123,6 +123,28 @@ def test_nbits(text, bits, least_db):
     assert sum(node.op_type == "MatMulNBits" for node in load(made).graph.node) == 6
     assert bench.snr(base, made) > least_db
     assert made.read_bytes() == bench.apply("weights", model=base, bits=bits, form="nbits").read_bytes()
+
+
+def test_a_large_table_of_four_bits_is_gathered_as_it_is(text):
+    bench, base = text
+    made = bench.apply("weights", model=base, bits=4, form="nbits", tables=4, block=16)
+    codes = next(node.input[0] for node in load(made).graph.node if node.op_type == "GatherBlockQuantized")
+    stored = {tensor.name: tensor for tensor in load(made).graph.initializer}
+    assert stored[codes].data_type == TensorProto.UINT4
+    assert list(stored[codes].dims) == [WORDS, WIDE]
+    assert bench.snr(base, made) > 8
+    assert made.stat().st_size < bench.apply("weights", model=base, bits=4, form="nbits", block=16).stat().st_size
+
+
+def test_four_bits_for_the_largest_lose_less_than_for_all(text):
+    bench, base = text
+    least = bench.apply("weights", model=base, bits=4, form="nbits", tables=4, block=16)
+    some = bench.apply("weights", model=base, bits=4, form="nbits", tables=4, block=16, share=0.75)
+    kinds = {whole(node, "bits", 0) for node in load(some).graph.node if node.op_type == "MatMulNBits"}
+    assert kinds == {4, 8}
+    assert bench.snr(base, some) > bench.snr(base, least) + 1
+    with pytest.raises(Refusal, match="share"):
+        bench.apply("weights", model=base, form="nbits", share=0.0)
 
 
 def test_fuse_then_dynamic(text):
