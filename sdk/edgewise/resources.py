@@ -17,6 +17,7 @@ from typing import Any, Generic, Literal, TypeVar
 import msgspec
 
 from edgewise.errors import EdgewiseError
+from edgewise.wire.quality import Quality
 
 T = TypeVar("T")
 
@@ -196,12 +197,13 @@ class Version(Resource, frozen=True, kw_only=True):
 
 class Model(Resource, frozen=True, kw_only=True):
     """A model. ``serving`` counts devices by confirmed version (key: the version as text); ``floor``: the lowest
-    release that a device may serve."""
+    release that a device may serve; ``quality``: what devices do with inputs that do not look right."""
 
     name: str
     versions: int
     latest: int | None
     floor: int
+    quality: Quality
     serving: dict[str, int]
     created_at: float
 

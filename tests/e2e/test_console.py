@@ -159,6 +159,7 @@ def test_the_whole_story_is_seen_and_steered_in_the_browser(
     run = world.client.training.start("tiny", recipe=world.client.upload(RECIPE), note="by hand")
     pause_and_abort(console, crashes)  # crashes on inputs that nobody sends here
     see_a_training_run(console, run.id)
+    refuse_what_does_not_look_right(console, world)
     assert console.page.evaluate("window.sinceTheBeginning"), "the page was loaded again"
 
     use_the_keyboard_alone(Console(context, world.url, tmp_path / "keyboard"))
@@ -289,6 +290,22 @@ def see_a_training_run(console, run):
         expect(card).to_contain_text("accepted")
         expect(card).to_contain_text("gave v1")
         expect(page.get_by_role("article", name="Version 1")).to_contain_text("by hand")
+
+
+def refuse_what_does_not_look_right(console, world):
+    far = [[1e6] * 16]
+    camera = world.agents["camera-a"]
+    assert camera.infer("clusters", far)[0] == 200
+    with console.step("a rule for inputs reaches the devices") as page:
+        console.go("Models")
+        page.get_by_role("table", name="Models").get_by_role("link", name="clusters").click()
+        form = page.get_by_role("form", name="Inputs that do not look right")
+        tell = form.get_by_role("button", name="Tell the devices")
+        expect(tell).to_be_disabled()
+        form.get_by_label("Outside the range of the reference").select_option("refuse")
+        tell.click()
+        expect(tell).to_be_disabled()
+        world.until("the device refuses it", lambda: camera.infer("clusters", far)[0] == 400)
 
 
 def use_the_keyboard_alone(console):

@@ -24,6 +24,7 @@ def test_the_guide_does_what_it_says(new_world, good, tmp_path):
     for said, here in (
         ("https://hub.example:8443", world.url),
         ("digits:1", f"clusters:{good}"),
+        ("quality digits", "quality clusters"),
         ("--port 8600", "--port 0"),
     ):
         assert said in script, f"the guide does not say {said!r} any more"

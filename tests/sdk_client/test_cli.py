@@ -122,6 +122,7 @@ def test_no_hub_is_one_line(run: Any) -> None:
         ["rollout", "create", "digits:1", "--max-errors", "-1"],
         ["model", "train", "digits", "--config", "epochs"],
         ["model", "train", "digits", "--strategy", "magic"],
+        ["model", "quality", "digits", "--missing", "drop"],
         ["device", "list", "--token", "ew_secret"],
     ],
 )
@@ -167,6 +168,24 @@ def test_what_is_rolled_out_is_what_was_typed(run: Any, hub: Any) -> None:
             "min_inferences": 200, "soak": 0.0, "deadline": 300.0,
         },
     }  # fmt: skip
+
+
+def test_rules_for_inputs_are_shown_and_one_is_changed_at_a_time(run: Any, hub: Any) -> None:
+    quality = {"out_of_bounds": "flag", "not_finite": None, "missing": "count", "unknown_inputs": None}
+    hub.answers["/api/v1/models/digits"] = {
+        "name": "digits", "versions": 1, "latest": 1, "floor": 1, "quality": quality, "serving": {}, "created_at": 1.0,
+    }  # fmt: skip
+    shown = run("model", "quality", "digits")
+    assert shown.code == 0 and [line.split() for line in shown.out.splitlines()] == [
+        ["out", "of", "bounds", "flag"], ["not", "finite", "refuse", "(default)"], ["missing", "count"],
+        ["unknown", "inputs", "refuse", "(default)"],
+    ]  # fmt: skip
+    assert {asked.method for asked in hub.asked} == {"GET"}, "looking changes nothing"
+    assert run("model", "quality", "digits", "--out-of-bounds", "refuse", "--missing", "default").code == 0
+    assert (hub.asked[-1].method, hub.asked[-1].path) == ("PATCH", "/api/v1/models/digits")
+    assert msgspec.json.decode(hub.asked[-1].body) == {
+        "quality": {"out_of_bounds": "refuse", "not_finite": None, "missing": None, "unknown_inputs": None}
+    }
 
 
 JOB: dict[str, Any] = {

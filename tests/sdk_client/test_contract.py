@@ -11,6 +11,7 @@ import pytest
 
 from edgewise.client import Client, HubError
 from edgewise.resources import Budget
+from edgewise.wire.quality import Quality
 
 CALLS: dict[str, Callable[[Client, Path], object]] = {
     "system": lambda c, _: c.system(),
@@ -35,6 +36,7 @@ CALLS: dict[str, Callable[[Client, Path], object]] = {
     "models.versions": lambda c, _: c.models.versions("m"),
     "models.version": lambda c, _: c.models.version("m", 1),
     "models.bundle": lambda c, _: c.models.bundle("b"),
+    "models.set_quality": lambda c, _: c.models.set_quality("m", Quality(missing="flag")),
     "models.register": lambda c, _: c.models._register("m", {}, ""),
     "jobs.list": lambda c, _: c.jobs.list(),
     "jobs.get": lambda c, _: c.jobs.get("j"),

@@ -20,13 +20,16 @@ from edgewise_hub.api.schemas import (
     AgentSource,
     BundleOut,
     ModelOut,
+    ModelPatch,
     NameStr,
     Page,
     ProfileOut,
+    QualityRules,
     Sha256,
     VersionIn,
     VersionOut,
 )
+from edgewise_hub.fleet import desired
 from edgewise_hub.fleet.tables import Device
 from edgewise_hub.hub import Hub
 from edgewise_hub.registry import releases, versions
@@ -94,6 +97,22 @@ def get_model(model: ModelName, hub: HubDep) -> ModelOut:
         if row is None:
             raise not_found("model", model)
         return _models(session, hub, [row])[0]
+
+
+@router.patch("/models/{model}")
+def patch_model(model: ModelName, body: ModelPatch, hub: HubDep) -> ModelOut:
+    """Say what becomes of inputs that do not look right; every device that serves the model is told at once."""
+    if model == releases.AGENT:
+        raise ApiError(f"{model} is the agent itself, which takes no inputs", status=422, code="reserved-model")
+    with hub.database.write() as session:
+        row = session.get(Model, (hub.tenant, model))
+        if row is None:
+            raise not_found("model", model)
+        row.quality = body.quality.model_dump(exclude_none=True)
+        desired.refresh(session, hub, desired.serving(session, hub, model), time.time())
+        shown = _models(session, hub, [row])[0]
+    desired.publish_pending(hub)
+    return shown
 
 
 @router.post("/models/{model}/versions", status_code=201)
@@ -202,6 +221,7 @@ def _models(session: Session, hub: Hub, rows: list[Model]) -> list[ModelOut]:
             versions=counts.get(row.name, (0, None))[0],
             latest=counts.get(row.name, (0, None))[1],
             floor=row.floor,
+            quality=QualityRules.model_validate(row.quality),
             serving=serving[row.name],
             created_at=row.created_at,
         )

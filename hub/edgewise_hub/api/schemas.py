@@ -255,6 +255,26 @@ class VersionOut(BaseModel):
     bundles: list[BundleOut]
 
 
+Rule = Literal["count", "flag", "refuse"]
+
+
+class QualityRules(In):
+    """What devices do with an input that fits a model's signature and does not look right: ``count`` lets it through,
+    ``flag`` says so in the answer's parameters, ``refuse`` does not run it; every case is counted. Null: the default,
+    which counts values out of bounds and refuses the rest. A device's owner has the last word."""
+
+    out_of_bounds: Rule | None = None
+    not_finite: Rule | None = None
+    missing: Rule | None = None
+    unknown_inputs: Rule | None = None
+
+
+class ModelPatch(In):
+    """Replace the model's rules."""
+
+    quality: QualityRules
+
+
 class ModelOut(BaseModel):
     """A model; ``serving`` counts devices by confirmed version (key: version as text)."""
 
@@ -262,6 +282,7 @@ class ModelOut(BaseModel):
     versions: int
     latest: int | None
     floor: int
+    quality: QualityRules
     serving: dict[str, int]
     created_at: float
 

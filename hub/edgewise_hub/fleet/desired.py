@@ -20,6 +20,7 @@ from edgewise.bundle import seal
 from edgewise.wire import topics
 from edgewise.wire.control import Desired, DesiredModel, Duty, Role, SampleRequest, Transfer
 from edgewise.wire.experiment import Policy
+from edgewise.wire.quality import Quality
 from edgewise_hub.experiments.assign import policy
 from edgewise_hub.experiments.plan import Plan
 from edgewise_hub.experiments.tables import Experiment, ExperimentDevice
@@ -43,7 +44,7 @@ def refresh(session: Session, hub: Hub, device_ids: Iterable[str], now: float) -
     """
     session.flush()
     bundles: dict[tuple[str, int, str], Bundle | None] = {}
-    floors = dict(session.execute(select(Model.name, Model.floor).where(Model.tenant_id == hub.tenant)).all())
+    known = {model.name: model for model in session.scalars(select(Model).where(Model.tenant_id == hub.tenant))}
     requests = list(
         session.scalars(
             select(SampleRequestRow)
@@ -75,7 +76,8 @@ def refresh(session: Session, hub: Hub, device_ids: Iterable[str], now: float) -
                 models[assignment.model] = DesiredModel(
                     duties={"active": duty, **_beside(session, hub, device, experiment)},
                     policy=None if experiment is None else experiment.policy,
-                    floor=min(floors.get(assignment.model, 0), duty.release),
+                    quality=msgspec.convert(known[assignment.model].quality, Quality),
+                    floor=min(known[assignment.model].floor, duty.release),
                     window_s=hub.settings.window_s,
                     trial_s=hub.settings.trial_s,
                     samples=asked.get(assignment.model),
@@ -105,6 +107,17 @@ def refresh(session: Session, hub: Hub, device_ids: Iterable[str], now: float) -
         row.envelope = seal(desired, hub.signer.sign)
         changed.append(device_id)
     return changed
+
+
+def serving(session: Session, hub: Hub, model: str) -> list[str]:
+    """The devices that are assigned a version of the model."""
+    return list(
+        session.scalars(
+            select(Assignment.device_id)
+            .where(Assignment.tenant_id == hub.tenant, Assignment.model == model)
+            .order_by(Assignment.device_id)
+        )
+    )
 
 
 def publish_pending(hub: Hub, everything: bool = False) -> int:

@@ -11,11 +11,13 @@ from edgewise_hub.database import Base, OfTenant
 
 
 class Model(OfTenant, Base):
-    """A model by name. ``floor``: the lowest release that any device may serve; rises when a rollout completes."""
+    """A model by name. ``floor``: the lowest release that any device may serve; rises when a rollout completes.
+    ``quality``: ``wire.quality.Quality`` as JSON, what every device is told of its inputs."""
 
     __tablename__ = "models"
     name: Mapped[str] = mapped_column(String(64), primary_key=True)
     floor: Mapped[int] = mapped_column(default=0)
+    quality: Mapped[dict[str, Any]] = mapped_column(default=dict)
     created_at: Mapped[float]
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
+import msgspec
 import typer
 
 from edgewise.cli import parse
@@ -14,6 +15,7 @@ from edgewise.cli.session import hub
 from edgewise.cli.training import finish
 from edgewise.endpoints.learning import Strategy
 from edgewise.resources import Bundle, Version
+from edgewise.wire.quality import decided
 
 app = typer.Typer(name="model", help="Models and their versions.", no_args_is_help=True)
 
@@ -69,6 +71,46 @@ def register(
         return show_json(version)
     return say(
         f"{version.model}:{version.version} is registered; next: edgewise compile {version.model}:{version.version}"
+    )
+
+
+@app.command("quality")
+def quality(
+    context: typer.Context,
+    model: str,
+    out_of_bounds: Annotated[
+        str | None, typer.Option(metavar="RULE", help="A value outside the range of the reference.")
+    ] = None,
+    not_finite: Annotated[str | None, typer.Option(metavar="RULE", help="NaN or infinity.")] = None,
+    missing: Annotated[str | None, typer.Option(metavar="RULE", help="NaN in an input of features.")] = None,
+    unknown_inputs: Annotated[
+        str | None, typer.Option(metavar="RULE", help="An input that the model does not have.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Say what devices do with inputs that do not look right: count, flag, refuse, or default. Without options: show.
+
+    count lets it through, flag says so in the answer, refuse does not run it. A device's owner has the last word.
+    """
+    typed = {
+        "out_of_bounds": out_of_bounds,
+        "not_finite": not_finite,
+        "missing": missing,
+        "unknown_inputs": unknown_inputs,
+    }
+    wished = {problem: parse.rule(text) for problem, text in typed.items() if text is not None}
+    with hub(context) as client:
+        found = client.models.get(model)
+        if wished:
+            found = client.models.set_quality(model, msgspec.structs.replace(found.quality, **wished))
+    if json:
+        return show_json(found.quality)
+    in_force = decided(found.quality)
+    return show_fields(
+        [
+            (problem.replace("_", " "), rule if getattr(found.quality, problem) else f"{rule} (default)")
+            for problem, rule in msgspec.structs.asdict(in_force).items()
+        ]
     )
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast, get_args
 
 import msgspec
 import typer
 
 from edgewise.errors import EdgewiseError
 from edgewise.resources import Budget, Stage
+from edgewise.wire.quality import Rule
 
 MAX_CONFIG = 1024 * 1024
 _MODEL = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]{0,63})(?::v?([0-9]{1,15}))?")
@@ -61,6 +62,15 @@ def limit(text: str) -> float | None:
     if not 0 <= value < float("inf"):
         raise typer.BadParameter(f"expected a number from 0 up, or off, got {text!r}")
     return value
+
+
+def rule(text: str) -> Rule | None:
+    """``count``, ``flag`` or ``refuse``; ``default`` for None."""
+    if text == "default":
+        return None
+    if text not in get_args(Rule):
+        raise typer.BadParameter(f"expected {', '.join(get_args(Rule))} or default, got {text!r}")
+    return cast(Rule, text)
 
 
 def seconds(text: str) -> float:

@@ -12,6 +12,7 @@ from edgewise.endpoints.learning import Training
 from edgewise.errors import EdgewiseError
 from edgewise.resources import Bundle, Model, RolloutPlan, TrainingRun, Version
 from edgewise.transport import segment
+from edgewise.wire.quality import Quality
 
 
 class Blobs(Endpoint):
@@ -54,6 +55,10 @@ class Models(Endpoint):
     def bundle(self, digest: str) -> Bundle:
         """One bundle."""
         return self._transport.get(f"/bundles/{segment(digest)}", Bundle)
+
+    def set_quality(self, name: str, quality: Quality) -> Model:
+        """Say what devices do with inputs that do not look right, of each problem; None leaves it to the default."""
+        return self._transport.patch(f"/models/{segment(name)}", Model, {"quality": quality})
 
     def register_onnx(self, name: str, model_path: Path | str, data_path: Path | str, note: str = "") -> Version:
         """A new version from an ONNX file and an npz with ``inputs`` and, if known, ``labels``: sends both."""

@@ -6,9 +6,11 @@ import dataclasses
 from pathlib import Path
 
 import pytest
+from fastapi.testclient import TestClient
 
 from edgewise.bundle import unseal
 from edgewise.wire.control import Desired, Transfer
+from edgewise.wire.quality import Quality
 from edgewise_hub.fleet import desired
 from edgewise_hub.fleet.tables import Assignment, DesiredState
 from edgewise_hub.hub import Hub
@@ -159,3 +161,35 @@ def test_limits_on_downloads_go_to_every_device(hub: Hub, tmp_path: Path) -> Non
     for wrong in ({"EDGEWISE_QUIET_HOURS": "22-6"}, {"EDGEWISE_DOWNLOAD_BYTES_S": "10"}):
         with pytest.raises(SettingsError):
             Settings.from_environment(wrong)
+
+
+def test_rules_for_inputs_that_do_not_look_right_go_to_every_device_of_the_model_and_to_no_other(
+    hub: Hub, api: TestClient, tmp_path: Path, hub_published: list[Outbound]
+) -> None:
+    for device in ("cam-1", "cam-2", "pi-1"):
+        add_device(hub, device)
+    add_version(hub, tmp_path)
+    for device in ("cam-1", "cam-2"):
+        assign(hub, device, 1)
+    assert told(hub, "cam-1").models["digits"].quality == Quality()
+    rules = {"out_of_bounds": "flag", "missing": "count"}
+    answer = api.patch("/api/v1/models/digits", json={"quality": rules})
+    assert answer.status_code == 200
+    assert answer.json()["quality"] == {**rules, "not_finite": None, "unknown_inputs": None}
+    assert {m.topic for m in hub_published} == {f"ew/1/main/d/{device}/desired" for device in ("cam-1", "cam-2")}
+    for device in ("cam-1", "cam-2"):
+        state = told(hub, device)
+        assert (state.generation, state.models["digits"].quality) == (2, Quality(out_of_bounds="flag", missing="count"))
+    assert api.patch("/api/v1/models/digits", json={"quality": rules}).status_code == 200
+    assert told(hub, "cam-1").generation == 2, "what says the same is no news"
+    assert api.patch("/api/v1/models/digits", json={"quality": {}}).status_code == 200
+    assert told(hub, "cam-1").models["digits"].quality == Quality()
+
+
+def test_rules_are_checked_by_name(hub: Hub, api: TestClient, tmp_path: Path) -> None:
+    add_version(hub, tmp_path)
+    for wrong, named in (({"missing": "drop"}, "missing"), ({"absent": "flag"}, "absent")):
+        answer = api.patch("/api/v1/models/digits", json={"quality": wrong})
+        assert answer.status_code == 422 and f"quality.{named}" in answer.json()["detail"], answer.json()
+    assert api.patch("/api/v1/models/cats", json={"quality": {}}).status_code == 404
+    assert api.patch("/api/v1/models/edgewise-agent", json={"quality": {}}).json()["code"] == "reserved-model"

@@ -69,7 +69,7 @@ export async function getAll<T>(path: string): Promise<T[]> {
 }
 
 /** A request that changes something. A refused CSRF token (another tab signed in since) is asked for again, once. */
-export async function change<T>(method: "POST" | "DELETE", path: string, body?: unknown): Promise<T> {
+export async function change<T>(method: "POST" | "PATCH" | "DELETE", path: string, body?: unknown): Promise<T> {
   return watched(async () => {
     try {
       return await send<T>(method, path, body);

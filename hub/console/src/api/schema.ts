@@ -544,7 +544,11 @@ export interface paths {
         delete?: never;
         options?: never;
         head?: never;
-        patch?: never;
+        /**
+         * Patch Model
+         * @description Say what becomes of inputs that do not look right; every device that serves the model is told at once.
+         */
+        patch: operations["patch_model"];
         trace?: never;
     };
     "/api/v1/models/{model}/versions": {
@@ -2208,12 +2212,20 @@ export interface components {
             latest: number | null;
             /** Name */
             name: string;
+            quality: components["schemas"]["QualityRules"];
             /** Serving */
             serving: {
                 [key: string]: number;
             };
             /** Versions */
             versions: number;
+        };
+        /**
+         * ModelPatch
+         * @description Replace the model's rules.
+         */
+        ModelPatch: {
+            quality: components["schemas"]["QualityRules"];
         };
         /**
          * OnnxSource
@@ -2444,6 +2456,22 @@ export interface components {
              *     ]
              */
             stages: components["schemas"]["StageIn"][];
+        };
+        /**
+         * QualityRules
+         * @description What devices do with an input that fits a model's signature and does not look right: ``count`` lets it through,
+         *     ``flag`` says so in the answer's parameters, ``refuse`` does not run it; every case is counted. Null: the default,
+         *     which counts values out of bounds and refuses the rest. A device's owner has the last word.
+         */
+        QualityRules: {
+            /** Missing */
+            missing?: ("count" | "flag" | "refuse") | null;
+            /** Not Finite */
+            not_finite?: ("count" | "flag" | "refuse") | null;
+            /** Out Of Bounds */
+            out_of_bounds?: ("count" | "flag" | "refuse") | null;
+            /** Unknown Inputs */
+            unknown_inputs?: ("count" | "flag" | "refuse") | null;
         };
         /**
          * RateOut
@@ -4052,6 +4080,41 @@ export interface operations {
             cookie?: never;
         };
         requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ModelOut"];
+                };
+            };
+            /** @description What is wrong with the request, and what to do. */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    patch_model: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                model: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ModelPatch"];
+            };
+        };
         responses: {
             /** @description Successful Response */
             200: {

@@ -19,6 +19,7 @@ export type Version = Schemas["VersionOut"];
 export type Bundle = Schemas["BundleOut"];
 
 export type Rollout = Schemas["RolloutOut"];
+export type QualityRules = Schemas["QualityRules"];
 export type RolloutDetail = Schemas["RolloutDetail"];
 export type RolloutStage = Schemas["RolloutStageOut"];
 export type RolloutDevice = Schemas["RolloutDeviceOut"];

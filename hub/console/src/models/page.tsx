@@ -9,8 +9,12 @@ import { Facts, Page, Section } from "../parts/page";
 import { Time } from "../parts/time";
 import { to } from "../routing";
 import { Bundles } from "./bundles";
+import { QualityRules } from "./quality";
 import { figures, readLineage } from "./report";
 import { TrainingRuns } from "./training-runs";
+
+/** Releases of the agent itself: no inputs. */
+const AGENT = "edgewise-agent";
 
 const KINDS = ["training-run", "job", "rollout"] as const;
 
@@ -46,12 +50,22 @@ export function ModelPage({ name }: { name: string }) {
             <VersionCard key={each.version} version={each} serving={model.data?.serving[String(each.version)] ?? 0} />
           ))}
         </Section>
-        <Section
-          title="Training runs"
-          note="A challenger replaces the champion only where it is better on the new slice and loses next to nothing on the old."
-        >
-          {ours && <TrainingRuns runs={ours} />}
-        </Section>
+        <div>
+          <Section
+            title="Training runs"
+            note="A challenger replaces the champion only where it is better on the new slice and loses next to nothing on the old."
+          >
+            {ours && <TrainingRuns runs={ours} />}
+          </Section>
+          {model.data && name !== AGENT && (
+            <Section
+              title="Inputs that do not look right"
+              note="What devices do with them; each is counted all the same. A device's owner has the last word."
+            >
+              <QualityRules model={model.data} />
+            </Section>
+          )}
+        </div>
       </div>
     </Page>
   );
