@@ -15,7 +15,7 @@ from typing import NamedTuple
 import msgspec
 
 from edgewise import endpoints
-from edgewise.resources import Budget, Event, GroupAccuracy, Job, SignInCode, System
+from edgewise.resources import Budget, Event, GroupAccuracy, Job, SignInCode, System, Techniques
 from edgewise.transport import TIMEOUT_S, UNKNOWN_TOKEN, HubError, Transport, check_url, is_loopback
 
 __all__ = ["Address", "Client", "HubError", "connect", "locate", "read_token"]
@@ -85,11 +85,13 @@ class Client:
         budget: Budget | None = None,
         training: bool | None = None,
         allow_over_budget: bool = False,
+        techniques: Techniques | None = None,
     ) -> Job:
         """Compile a version for several profiles in one request; wait for it with ``jobs.wait``.
 
         ``training``: may techniques that train be tried? None: where the budget has limits. A budget that nothing meets
         fails the job, saying what is missing, unless ``allow_over_budget``: then the nearest there is is kept.
+        ``techniques``: those asked for by name, beside what the compiler finds on its own.
         """
         body = {
             "model": model,
@@ -98,6 +100,7 @@ class Client:
             "budget": budget,
             "training": training,
             "allow_over_budget": allow_over_budget,
+            "techniques": techniques,
         }
         return self._transport.post("/compiles", Job, body)
 

@@ -259,6 +259,31 @@ class Budget(Resource, frozen=True, kw_only=True):
         return {name: value for name, value in msgspec.to_builtins(self).items() if value is not None}
 
 
+class VersionName(Resource, frozen=True, kw_only=True):
+    """A registered version by name."""
+
+    model: str
+    version: int
+
+
+class Techniques(Resource, frozen=True, kw_only=True):
+    """Techniques of the compiler by name, and how long those that train do so; None is the compiler's default.
+
+    ``steps`` of the optimizer and ``epochs`` over the training data, at most; ``loss`` of distillation: ``kd`` or
+    ``dkd``; ``mask``: zeros in the weights, ``2:4`` or a share such as ``0.8``; ``lora``: the rank of adapters that are
+    fine-tuned on labels; ``apart`` keeps them beside an unchanged model; ``student``: a version that learns to answer
+    as the compiled one.
+    """
+
+    steps: int | None = None
+    epochs: int | None = None
+    loss: Literal["kd", "dkd"] | None = None
+    mask: str | None = None
+    lora: int | None = None
+    apart: bool = False
+    student: VersionName | None = None
+
+
 class Job(Resource, frozen=True, kw_only=True):
     """Work that the hub does on its own. ``progress`` is 0..1; ``error``: {"code", "detail"}.
 

@@ -207,7 +207,29 @@ def test_a_budget_goes_to_the_hub_and_one_that_is_not_met_is_3(run: Any, hub: An
     (body,) = [msgspec.json.decode(asked.body) for asked in hub.asked if asked.path == "/api/v1/compiles"]
     limits = {name: value for name, value in body.pop("budget").items() if value is not None}
     assert limits == {"max_size_ratio": 0.25, "max_metric_drop": 0.005}
-    assert body == {"model": "digits", "version": 1, "profiles": ["p"], "training": False, "allow_over_budget": False}
+    assert body == {
+        "model": "digits",
+        "version": 1,
+        "profiles": ["p"],
+        "training": False,
+        "allow_over_budget": False,
+        "techniques": None,
+    }
+
+
+def test_techniques_by_name_go_to_the_hub(run: Any, hub: Any) -> None:
+    hub.answers["/api/v1/profiles"] = {
+        "items": [{"name": "p", "title": "p", "architecture": "x", "runtimes": [], "dtypes": []}], "next": None
+    }  # fmt: skip
+    hub.answers["/api/v1/compiles"] = {**JOB, "state": "queued"}
+    options = ("--steps", "50", "--loss", "dkd", "--mask", "0.8", "--student", "small:2")
+    ran = run("compile", "digits:1", "--profile", "p", "--no-wait", *options)
+    assert ran.code == 0, ran.err
+    (body,) = [msgspec.json.decode(asked.body) for asked in hub.asked if asked.path == "/api/v1/compiles"]
+    given = {name: value for name, value in body["techniques"].items() if value not in (None, False)}
+    assert given == {"steps": 50, "loss": "dkd", "mask": "0.8", "student": {"model": "small", "version": 2}}
+    assert run("compile", "digits:1", "--profile", "p", "--student", "small.onnx").code == 2
+    assert run("compile", "digits:1", "--profile", "p", "--loss", "l2").code == 2
 
 
 def test_a_profile_that_the_hub_refused_is_1_and_the_others_are_shown(run: Any, hub: Any) -> None:

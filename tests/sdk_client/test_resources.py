@@ -28,6 +28,8 @@ PAIRS = {
     "Quality": "QualityRules",
     "Model": "ModelOut",
     "Budget": "BudgetIn",
+    "VersionName": "StudentIn",
+    "Techniques": "TechniquesIn",
     "Job": "JobOut",
     "Stage": "StageIn",
     "Gates": "GatesIn",

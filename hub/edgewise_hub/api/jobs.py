@@ -28,6 +28,7 @@ def create_compile(hub: HubDep, body: schemas.CompileIn) -> schemas.JobOut:
             budget=None if body.budget is None else body.budget.model_dump(exclude_none=True),
             training=body.training,
             allow_over_budget=body.allow_over_budget,
+            techniques={} if body.techniques is None else body.techniques.model_dump(exclude_none=True),
         )
         job = submit.compilation(session, hub, body.model, body.version, body.profiles, time.time(), wishes)
     hub.events.publish("job", job.id)

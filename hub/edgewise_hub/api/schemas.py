@@ -5,9 +5,9 @@ One file, since a reader wants to see the whole. Times are Unix seconds; ids are
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Generic, Literal, TypeVar
+from typing import Annotated, Any, Generic, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 T = TypeVar("T")
 
@@ -306,6 +306,39 @@ class BudgetIn(In):
     max_metric_drop: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
 
 
+class StudentIn(In):
+    """A registered version that learns to answer as the compiled one."""
+
+    model: NameStr
+    version: int
+
+
+class TechniquesIn(In):
+    """Techniques asked for by name, beside what the ladder finds on its own, and how long those that train do so; null
+    is the compiler's default. The fields of ``edgewise_compiler.techniques.Techniques``.
+
+    ``mask``: zeros in the weights, ``2:4`` or a share such as ``0.8``. ``lora``: the rank of adapters that are
+    fine-tuned on the version's labels; ``apart`` keeps them beside an unchanged model. ``student``: tried beside the
+    version, from the weights that it has.
+    """
+
+    steps: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
+    epochs: Annotated[int, Field(ge=1, le=10_000)] | None = None
+    loss: Literal["kd", "dkd"] | None = None
+    mask: Annotated[str, Field(max_length=16, pattern=r"^(2:4|0?\.0*[1-9][0-9]*)$")] | None = None
+    lora: Annotated[int, Field(ge=1, le=1024)] | None = None
+    apart: bool = False
+    student: StudentIn | None = None
+
+    @model_validator(mode="after")
+    def _go_together(self) -> Self:
+        if self.apart and self.lora is None:
+            raise ValueError("apart: expected the rank of an adapter (lora) to keep apart")
+        if self.lora is not None and self.mask is not None:
+            raise ValueError("expected mask or lora, got both: adapters would fill the zeros")
+        return self
+
+
 class CompileIn(In):
     """Compile one version for several profiles in one request.
 
@@ -319,6 +352,7 @@ class CompileIn(In):
     budget: BudgetIn | None = None
     training: bool | None = None
     allow_over_budget: bool = False
+    techniques: TechniquesIn | None = None
 
 
 class JobOut(BaseModel):

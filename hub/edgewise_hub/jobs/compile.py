@@ -13,13 +13,15 @@ import time
 from typing import Any
 
 import msgspec
+from msgspec import structs
 
 from edgewise.errors import EdgewiseError
 from edgewise_compiler.budget import Budget
 from edgewise_compiler.bundle import CompiledBundle
 from edgewise_compiler.compile import compile
 from edgewise_compiler.errors import CompileError
-from edgewise_compiler.sources import OnnxSource, RecipeSource, Source
+from edgewise_compiler.sources import OnnxSource, RecipeSource, Source, open_source
+from edgewise_compiler.techniques import Techniques
 from edgewise_hub.jobs import submit
 from edgewise_hub.jobs.work import Work
 from edgewise_hub.registry.tables import Version
@@ -33,10 +35,7 @@ def run(work: Work) -> None:
     ``over-budget``), BlobError, LeaseLost.
     """
     hub, payload = work.hub, work.payload
-    with hub.database.read() as session:
-        version = session.get(Version, (hub.tenant, payload["model"], payload["version"]))
-    if version is None:
-        raise EdgewiseError(f"{payload['model']} version {payload['version']}: there is none", code="no-version")
+    version = _version(work, payload)
     submit.check_profiles(hub, payload["profiles"])
     refused: dict[str, CompileError] = {}
     compiled = compile(
@@ -50,6 +49,7 @@ def run(work: Work) -> None:
         created_at=work.created_at,
         budget=budget_of(payload),
         training=payload.get("training"),
+        techniques=techniques_of(work),
         cache=hub.settings.data / "compile-cache",
         refused=lambda profile, error: refused.update({profile: error}),
         progress=work.part(0.0, 0.95),
@@ -74,6 +74,31 @@ def run(work: Work) -> None:
         work.finish(session, {"bundles": bundles, "refused": told})
 
 
+def techniques_of(work: Work) -> Techniques:
+    """Those of a job, checked; the student is the version's model, as a file. Raises JobError (code ``cannot-plan``),
+    CompileError, BlobError."""
+    asked = dict(work.payload.get("techniques") or {})
+    student = asked.pop("student", None)
+    try:
+        techniques = msgspec.convert(asked, Techniques)
+    except msgspec.ValidationError as error:
+        raise submit.JobError(f"techniques: {error}", code="cannot-plan") from error
+    if student is None:
+        return techniques
+    folder = work.folder / "student"
+    folder.mkdir()
+    opened = open_source(source_of(work, _version(work, student).source, "student-"), folder)
+    return structs.replace(techniques, student=opened.model)
+
+
+def _version(work: Work, named: dict[str, Any]) -> Version:
+    with work.hub.database.read() as session:
+        version = session.get(Version, (work.hub.tenant, named["model"], named["version"]))
+    if version is None:
+        raise EdgewiseError(f"{named['model']} version {named['version']}: there is none", code="no-version")
+    return version
+
+
 def budget_of(payload: dict[str, Any]) -> Budget:
     """The budget of a job, checked. Raises JobError (code ``bad-budget``)."""
     try:
@@ -93,12 +118,14 @@ def refuse_over_budget(compiled: list[CompiledBundle]) -> None:
         )
 
 
-def source_of(work: Work, source: dict[str, Any]) -> Source:
-    """``Version.source`` with its blobs as files. Raises BlobError when one is not on this hub."""
+def source_of(work: Work, source: dict[str, Any], prefix: str = "") -> Source:
+    """``Version.source`` with its blobs as files, their names after ``prefix``. Raises BlobError when one is not on
+    this hub."""
     if source["kind"] == "onnx":
-        return OnnxSource(model=work.blob(source["model"], "model.onnx"), data=work.blob(source["data"], "data.npz"))
+        model, data = work.blob(source["model"], f"{prefix}model.onnx"), work.blob(source["data"], f"{prefix}data.npz")
+        return OnnxSource(model=model, data=data)
     return RecipeSource(
-        recipe=work.blob(source["recipe"], "recipe.py"),
-        weights=work.blob(source["weights"], "weights.safetensors"),
+        recipe=work.blob(source["recipe"], f"{prefix}recipe.py"),
+        weights=work.blob(source["weights"], f"{prefix}weights.safetensors"),
         config=source["config"],
     )

@@ -25,7 +25,7 @@ OVER_BUDGET = 3
 
 HERE = "For a file"
 """The heading of the options that are for compiling a file on this machine."""
-BY_NAME = "Techniques by name, for a file"
+BY_NAME = "Techniques by name"
 """The heading of those that ask for more than the ladder tries on its own."""
 
 Data = Annotated[
@@ -96,9 +96,11 @@ def compile_version(
         str | None, typer.Option(metavar="kd|dkd", help="Of distillation.", rich_help_panel=BY_NAME)
     ] = None,
     student: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
-            help="A smaller model (.onnx, or a recipe) that learns from MODEL.", dir_okay=False, rich_help_panel=BY_NAME
+            metavar="FILE|MODEL:VERSION",
+            help="A smaller model that learns from MODEL: .onnx or a recipe for a file, else a version of the hub's.",
+            rich_help_panel=BY_NAME,
         ),
     ] = None,
     mask: Annotated[
@@ -147,7 +149,6 @@ def compile_version(
     given: dict[str, object] = {"--data": data, "--out": out, "--metric": metric, "--recipe": recipe}
     given |= {"--config": config, "--scores": scores, "--embedding": embedding}
     given |= {"--explore": explore or None, "--seed": seed or None}
-    given |= {f"--{name}": value for name, value in techniques.items()}
     if wrong := [name for name, value in given.items() if value is not None]:
         raise typer.BadParameter(f"{', '.join(wrong)}: only to compile a file here, and there is no file {model!r}")
     name, number = parse.model_version(model)
@@ -156,7 +157,13 @@ def compile_version(
         _refuse_unknown(client, wanted)
         version = _latest(client, name) if number is None else number
         job = client.compile(
-            name, version, wanted, budget=limits, training=training, allow_over_budget=allow_over_budget
+            name,
+            version,
+            wanted,
+            budget=limits,
+            training=training,
+            allow_over_budget=allow_over_budget,
+            techniques=parse.techniques(techniques) if techniques else None,
         )
         if not wait:
             show_json({"job": job, "bundles": []}) if json else say(f"compile job {job.id} is queued")

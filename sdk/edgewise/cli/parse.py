@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast, get_args
 
@@ -11,7 +11,7 @@ import msgspec
 import typer
 
 from edgewise.errors import EdgewiseError
-from edgewise.resources import Budget, Stage
+from edgewise.resources import Budget, Stage, Techniques
 from edgewise.wire.quality import Rule
 
 MAX_CONFIG = 1024 * 1024
@@ -33,6 +33,18 @@ def exact_version(text: str) -> tuple[str, int]:
     if version is None:
         raise typer.BadParameter(f"expected MODEL:VERSION such as {name}:3, got {text!r}")
     return name, version
+
+
+def techniques(named: Mapping[str, object]) -> Techniques:
+    """Those of the command line for the hub, where the student is a version."""
+    fields = dict(named)
+    if (student := fields.get("student")) is not None:
+        model, version = exact_version(str(student))
+        fields["student"] = {"model": model, "version": version}
+    try:
+        return msgspec.convert(fields, Techniques)
+    except msgspec.ValidationError as error:
+        raise typer.BadParameter(str(error)) from error
 
 
 def stage(text: str) -> Stage:

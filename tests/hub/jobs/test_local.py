@@ -133,6 +133,24 @@ def test_a_budget_that_is_not_met_fails_the_job_unless_it_may_be(hub: Hub) -> No
         assert len(session.scalars(select(Bundle)).all()) == 1
 
 
+def test_a_registered_version_learns_from_another_as_its_student(hub: Hub) -> None:
+    student = {"model": "tiny", "version": 2}
+    wishes = submit.Wishes(training=True, techniques={"steps": 20, "epochs": 2, "loss": "dkd", "student": student})
+    with working(hub):
+        trained = [train(hub, epochs=20), train(hub, epochs=1)]
+        wait_for("the trainings", lambda: all(is_over(hub, one) for one in trained))
+        teacher = next(one.version for one in versions(hub) if one.metrics["accuracy"] > 0.5)
+        student["version"] = 3 - teacher
+        with hub.database.write() as session:
+            asked = submit.compilation(session, hub, "tiny", teacher, ["linux-x86-64"], time.time(), wishes).id
+        wait_for("the compilation", lambda: is_over(hub, asked))
+    done = job(hub, asked)
+    assert done.error is None and done.result is not None
+    (made,) = done.result["bundles"]
+    rung = next(rung for rung in made["report"]["rungs"] if rung["name"] == "student")
+    assert rung["skipped"] is None and "student" in rung["candidates"]
+
+
 def test_a_killed_worker_is_replaced_and_makes_one_version(hub: Hub, tmp_path: Path) -> None:
     go_on = tmp_path / "go-on"
     with working(hub) as executor:
