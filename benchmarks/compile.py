@@ -5,7 +5,7 @@
 turns in one run; tasks are never compared with each other, so they need not run at the same time.
 
 The data, the peers' packages and the trained sources are fetched and made at the first run
-(``requirements-bench.txt``).
+(``scripts/setup --bench``).
 """
 
 from __future__ import annotations

@@ -291,7 +291,7 @@ def letters(root: Path = BENCH) -> Splits:
     try:
         import pyreadr
     except ImportError as error:
-        raise BenchError("LetterRecognition needs pyreadr: pip install -r requirements-bench.txt") from error
+        raise BenchError("LetterRecognition needs pyreadr: run scripts/setup --bench") from error
     table = pyreadr.read_r(str(fetch("letters", root)))["LetterRecognition"]
     labels = np.array([ord(letter) - ord("A") for letter in table["lettr"].astype(str)], np.int64)
     inputs = ((table.drop(columns="lettr").to_numpy(np.float32) - 7.5) / 4).astype(np.float32)

@@ -1,5 +1,5 @@
 """The compile benchmark's tasks: recipes that the compiler takes, splits that do not leak, files that are what was
-pinned. The tests marked slow fetch the real data; they need requirements-bench.txt."""
+pinned. The tests marked slow fetch the real data; they need what ``scripts/setup --bench`` installs."""
 
 from __future__ import annotations
 
