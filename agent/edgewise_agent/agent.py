@@ -371,7 +371,7 @@ class Agent:
                 self._actions.carry_out(action, self._now())
 
     def _update(self, now: float) -> None:
-        """The agent's own release: nothing, stage it and ask to be restarted, or confirm the one that runs."""
+        """The agent's own release: stage it, or leave it, and ask to be restarted; or confirm the one that runs."""
         own, actions = self._own, self._actions
         if own.slots.failed is not None:
             failed = own.slots.failed
@@ -390,6 +390,7 @@ class Agent:
             wish if in_force else None,
             whole=wish is not None and wish.bundle in actions.whole(),
             failed=failed_here,
+            taken_back=in_force and wish is None,
             healthy_s=0.0 if self._healthy_since is None else now - self._healthy_since,
             trial_s=trial_s,
         )
@@ -402,6 +403,9 @@ class Agent:
             actions.fail(AGENT, wish.bundle, "not-launched", reason)
         elif wish is not None and step == "stage":
             self._stage(wish, trial_s)
+        elif step == "leave":
+            own.leave()
+            self._restart()
 
     def _stage(self, wish: Duty, trial_s: float) -> None:
         manifest = self._actions.installs.manifest(wish.bundle)
@@ -413,6 +417,10 @@ class Agent:
             self._actions.fail(AGENT, wish.bundle, error.code, str(error))
             return
         self._actions.progress(AGENT, wish.bundle, "trial")
+        self._restart()
+
+    def _restart(self) -> None:
+        """Ask the launcher to start what ``slots.json`` now says."""
         self._exit, self._stopping = slots.RESTART, True
 
     def _hold(self, error: EdgewiseError) -> None:

@@ -92,10 +92,12 @@ class DeviceModel(Resource, frozen=True, kw_only=True):
 
 
 class Device(Resource, frozen=True, kw_only=True):
-    """A device. ``generation``: its newest desired state; ``reported_generation``: the newest that it has seen."""
+    """A device. ``generation``: its newest desired state; ``reported_generation``: the newest that it has seen;
+    ``agent``: the version of its agent that last reported, empty before."""
 
     id: str
     profile: str
+    agent: str
     groups: list[str]
     online: bool
     last_seen: float | None

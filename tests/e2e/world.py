@@ -109,12 +109,13 @@ class Agent:
             timeout=60,
         )  # fmt: skip
 
-    def start(self) -> None:
-        """``edgewise-agent run``; returns once it is listening."""
+    def start(self, *, launched: bool = False) -> None:
+        """``edgewise-agent run``, or, ``launched``, as systemd does it; returns once it is listening."""
         (self.data / "run.json").unlink(missing_ok=True)
+        command = [sys.executable, "-m", "edgewise_agent.launch"] if launched else [str(BIN / "edgewise-agent"), "run"]
         self.process = Process(
             self.name,
-            [str(BIN / "edgewise-agent"), "run", "--data", str(self.data), "--port", "0"],
+            [*command, "--data", str(self.data), "--port", "0"],
             self.world.folder / "logs",
             {},
         )
@@ -228,7 +229,9 @@ class World:
         """A device that has not joined yet."""
         return Agent(self, name, profile, folder)
 
-    def join(self, *names: str, group: str = "all-cameras", profile: str = "linux-x86-64") -> list[Agent]:
+    def join(
+        self, *names: str, group: str = "all-cameras", profile: str = "linux-x86-64", launched: bool = False
+    ) -> list[Agent]:
         """Enroll and start devices."""
         token = self.client.tokens.create(groups=[group], uses=len(names)).token
         agents = []
@@ -239,7 +242,7 @@ class World:
             self.agents[name] = agent
             agents.append(agent)
         for agent in agents:
-            agent.start()
+            agent.start(launched=launched)
         return agents
 
     def roll_out(self, version: int, *, wait: bool = True, **settings: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -168,6 +169,26 @@ def test_what_is_rolled_out_is_what_was_typed(run: Any, hub: Any) -> None:
             "min_inferences": 200, "soak": 0.0, "deadline": 300.0,
         },
     }  # fmt: skip
+
+
+def test_a_release_of_the_agent_is_its_wheels(run: Any, hub: Any, tmp_path: Path) -> None:
+    wheels = [tmp_path / "edgewise-1-py3-none-any.whl", tmp_path / "edgewise_agent-1-py3-none-any.whl"]
+    for wheel in wheels:
+        wheel.write_bytes(wheel.name.encode())
+        hub.answers[f"/api/v1/blobs/{hashlib.sha256(wheel.read_bytes()).hexdigest()}"] = {}
+    hub.answers["/api/v1/models/edgewise-agent/versions"] = {
+        "model": "edgewise-agent", "version": 4, "release": 4, "metrics": {}, "source": {}, "lineage": {}, "note": "",
+        "created_at": 1.0, "bundles": [],
+    }  # fmt: skip
+    ran = run("agent", "release", *map(str, wheels), "--note", "the fourth")
+    assert ran.code == 0 and "next: edgewise rollout create edgewise-agent:4 --stage 1 --stage 100%" in ran.out
+    digests = [hashlib.sha256(wheel.read_bytes()).hexdigest() for wheel in wheels]
+    assert msgspec.json.decode(hub.asked[-1].body) == {
+        "source": {"kind": "agent", "wheels": digests}, "note": "the fourth"
+    }  # fmt: skip
+    missing = run("agent", "release", str(tmp_path / "none.whl"))
+    assert (missing.code, missing.out) == (1, "") and "cannot be read" in missing.err and missing.err.count("\n") == 1
+    assert run("agent", "release").code == 2
 
 
 def test_rules_for_inputs_are_shown_and_one_is_changed_at_a_time(run: Any, hub: Any) -> None:

@@ -26,18 +26,29 @@ DEFAULT_TRIAL_S = 60.0
 CONFIRM_WITHIN_S = 600.0
 """A release that did not reach its hub and serve for so long is given up (or ten trials, where those are longer)."""
 
-Step = Literal["nothing", "stage", "confirm", "refuse"]
+Step = Literal["nothing", "stage", "confirm", "refuse", "leave"]
 
 
 def decide(
-    kept: Slots, running: str | None, wish: Duty | None, *, whole: bool, failed: bool, healthy_s: float, trial_s: float
+    kept: Slots,
+    running: str | None,
+    wish: Duty | None,
+    *,
+    whole: bool,
+    failed: bool,
+    taken_back: bool,
+    healthy_s: float,
+    trial_s: float,
 ) -> Step:
     """``running``: the slot that we run from (None: nobody launched us); ``healthy_s``: seconds that we have been
-    connected and serving; ``whole``: the wished bundle is in the store; ``failed``: it failed in this generation."""
+    connected and serving; ``whole``: the wished bundle is in the store; ``failed``: it failed in this generation;
+    ``taken_back``: a desired state is in force that wishes for no release (the first one's rollout was aborted)."""
     if kept.trial is not None:
         if running == kept.trial.slot:
             return "confirm" if healthy_s >= trial_s else "nothing"
         return "nothing"
+    if taken_back and running is not None and running != slots.BASE:
+        return "leave"
     if wish is None or failed:
         return "nothing"
     if running is None:
@@ -75,6 +86,11 @@ class OwnUpdate:
         """We serve, and reached the hub: this slot is the one to start from now on. Raises DiskError."""
         self._save(slots.confirm(self.slots))
         return self.slots.release(self.slots.active)
+
+    def leave(self) -> None:
+        """The base install is the one to start from now on. Raises DiskError."""
+        self._save(slots.leave(self.slots))
+        log.info("no release of the agent is wished for: back to the base install")
 
     def failure_told(self) -> None:
         """What the launcher gave up (``slots.failed``) is in ``duties.json`` now. Raises DiskError."""

@@ -127,6 +127,11 @@ def confirm(slots: Slots) -> Slots:
     return replace(slots, active=slots.trial.slot, trial=None)
 
 
+def leave(slots: Slots) -> Slots:
+    """No release is wished for any more: what pip installed is started again."""
+    return replace(slots, active=BASE, trial=None)
+
+
 def starts(slots: Slots, fast_crashes: int) -> str:
     """The slot to start now."""
     if slots.trial is not None:

@@ -128,6 +128,7 @@ def _out(session: Session, hub: Hub, devices: list[Device]) -> list[DeviceOut]:
         DeviceOut(
             id=device.id,
             profile=device.profile,
+            agent=(device.reported or {}).get("agent", ""),
             groups=memberships[device.id],
             online=device.online,
             last_seen=device.last_seen,

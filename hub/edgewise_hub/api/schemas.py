@@ -110,10 +110,11 @@ class DeviceModel(BaseModel):
 
 
 class DeviceOut(BaseModel):
-    """A device."""
+    """A device. ``agent``: the version of its agent that last reported; empty before."""
 
     id: str
     profile: str
+    agent: str
     groups: list[str]
     online: bool
     last_seen: float | None

@@ -46,6 +46,7 @@ def show_device(context: typer.Context, device: str, json: Json = False) -> None
             ("device", found.id),
             ("state", _state(found)),
             ("profile", found.profile),
+            ("agent", found.agent or "-"),
             ("groups", ", ".join(found.groups) or "-"),
             ("last seen", ago(found.last_seen)),
             ("enrolled", ago(found.enrolled_at)),

@@ -27,6 +27,7 @@ from agent_builders import (
 )
 from releases import release
 
+import edgewise_agent
 from edgewise.wire.control import DesiredModel
 from edgewise_agent.launch import Launcher
 from edgewise_agent.store.disk import Disk
@@ -140,6 +141,14 @@ def test_the_agent_updates_itself_and_a_bad_release_is_told_and_not_tried_again(
         assert call(f"{agent.url}/v2/models/{MODEL}/infer", infer_body())[1]["model_version"] == "1"
         state = json.loads((agent.data / slots.FILE).read_text())
         assert (state["active"], state["trial"], state["failed"]) == ("a", None, None)
+
+        hub.publish(make_desired(3, model))
+        wait_for(
+            lambda: hub.reported and hub.reported.agent == edgewise_agent.__version__, "the base install runs", 120
+        )
+        own = hub.reported.models[AGENT]
+        assert (hub.reported.generation, own.running, own.confirmed) == (3, None, None)
+        wait_for(lambda: hub.runs(model), "and serves the model")
     finally:
         agent.stop()
 

@@ -67,6 +67,9 @@ SETTLED = slots.confirm(slots.stage(Slots(), R1, 600))
         (SETTLED, "a", WISH, {}, "nothing"),
         (SETTLED, "a", WISH, {"whole": True, "failed": True}, "nothing"),
         (SETTLED, "a", None, {"whole": True}, "nothing"),
+        (SETTLED, "a", None, {"taken_back": True}, "leave"),
+        (SETTLED, BASE, None, {"taken_back": True}, "nothing"),
+        (SETTLED, None, None, {"taken_back": True}, "nothing"),
         (SETTLED, None, WISH, {"whole": True}, "refuse"),
         (SETTLED, None, WISH, {"failed": True}, "nothing"),
         (Slots(), BASE, WISH, {"whole": True}, "stage"),
@@ -74,11 +77,12 @@ SETTLED = slots.confirm(slots.stage(Slots(), R1, 600))
         (ON_TRIAL, "b", WISH, {"whole": True, "healthy_s": 4.0}, "nothing"),
         (ON_TRIAL, "b", WISH, {"whole": True, "healthy_s": 5.0}, "confirm"),
         (ON_TRIAL, "b", None, {"healthy_s": 5.0}, "confirm"),
+        (ON_TRIAL, "b", None, {"taken_back": True}, "nothing"),
         (ON_TRIAL, "a", WISH, {"whole": True, "healthy_s": 5.0}, "nothing"),
     ],
 )
 def test_what_the_agent_does(kept: Slots, running: str | None, wish: Duty | None, more: Any, step: str) -> None:
-    facts = {"whole": False, "failed": False, "healthy_s": 0.0, "trial_s": 5.0, **more}
+    facts = {"whole": False, "failed": False, "taken_back": False, "healthy_s": 0.0, "trial_s": 5.0, **more}
     assert decide(kept, running, wish, **facts) == step
 
 

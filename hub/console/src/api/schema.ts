@@ -1345,9 +1345,11 @@ export interface components {
         };
         /**
          * DeviceOut
-         * @description A device.
+         * @description A device. ``agent``: the version of its agent that last reported; empty before.
          */
         DeviceOut: {
+            /** Agent */
+            agent: string;
             /** Consent */
             consent: {
                 [key: string]: unknown;

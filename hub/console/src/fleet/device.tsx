@@ -31,6 +31,7 @@ function Details({ device }: { device: Device }) {
         items={[
           ["State", <State key="state" state={deviceState(device)} />],
           ["Profile", device.profile],
+          ["Agent", device.agent || "none reported yet"],
           ["Groups", device.groups.join(", ") || "none"],
           ["Last seen", <TimeOr key="seen" at={device.last_seen} none="never" />],
           ["Enrolled", <Time key="enrolled" at={device.enrolled_at} />],

@@ -20,6 +20,7 @@ function device(given: Partial<Device> = {}): Device {
   return {
     id: "camera-01",
     profile: "linux-x86-64",
+    agent: "0.1.0",
     groups: ["district-a"],
     online: true,
     last_seen: 1,
