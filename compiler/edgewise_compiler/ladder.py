@@ -76,6 +76,8 @@ def why_skip(
         return f"at best {rung.least_size:.2f} of the size, the budget asks for {size_ratio:.2f}"
     # Whatever candidate it starts from: it must give all that one of them lacks, or bring a new trade.
     wanted = frozenset().union(*lacks)
+    if not wanted:
+        return "nothing is lacking"
     if not rung.helps & wanted:
         return f"it does not help with {', '.join(sorted(wanted))}"
     if rung.helps == {"metric"} and not collapsed and not any(one == {"metric"} for one in lacks):

@@ -324,9 +324,9 @@ class Search:
             if not self._measured:
                 # The profile's order of preference says what is fast there: int8 before float.
                 integers = [n for n in met if self.candidates[n].rung not in FLOAT]
-                return (
-                    (integers or met)[0] if not self.budget.limits else (front.best(costs, integers or met) or met[0])
-                )
+                if integers and not self.budget.limits:
+                    return integers[0]
+                return front.best(costs, integers or met) or met[0]
             chosen = front.best(costs, met)
             assert chosen is not None
             return chosen

@@ -51,7 +51,7 @@ class LiteRtQuantize(Pass):
     """Fewer bits: fp16 weights, static int8, int8 weights with 16-bit activations, dynamic int8, 4-bit weights."""
 
     name = "litert_quantize"
-    version = 2
+    version = 3
     title = "quantize for LiteRT"
     paper = "Jacob et al. 2018, arXiv:1712.05877"
     takes: ClassVar[dict[str, Kind]] = {"model": "tflite"}

@@ -49,6 +49,19 @@ def _body(kind: str) -> tuple[list[onnx.NodeProto], dict[str, tuple[int, ...]], 
         return [node("Gemm", ["input.1", "w1", "b1"], ["h"]), node("Relu", ["h"], ["features"])], {
             "w1": (16, 32), "b1": (32,),
         }, (16,)  # fmt: skip
+    if kind == "ratio":  # of what is often zero: int8 has nothing between 0 and a sixteenth there
+        return (
+            [
+                node("Gemm", ["input.1", "w1", "b1"], ["h"]),
+                node("Relu", ["h"], ["r"]),
+                node("Gemm", ["input.1", "w2", "b2"], ["d"]),
+                node("Relu", ["d"], ["e"]),
+                node("Add", ["e", "little"], ["f"]),
+                node("Div", ["r", "f"], ["features"]),
+            ],
+            {"w1": (16, 32), "b1": (32,), "w2": (16, 32), "b2": (32,), "little": (1,)},
+            (16,),
+        )
     shape, kernel = ((1, 12, 12), (3, 3)) if kind == "cnn" else ((6, 32), (5,))
     pads = [size // 2 for size in kernel] * 2
     nodes = [
@@ -84,7 +97,8 @@ def _model(kind: str) -> tuple[onnx.ModelProto, tuple[int, ...]]:
     for name, sizes in weights.items():
         fan = int(np.prod(sizes[1:])) if len(sizes) > 2 else sizes[0]
         scale = np.sqrt(2 / fan) if len(sizes) > 1 else 0.1
-        initializers.append(numpy_helper.from_array((random.normal(size=sizes) * scale).astype(np.float32), name))
+        values = np.full(sizes, 0.02) if name == "little" else random.normal(size=sizes) * scale
+        initializers.append(numpy_helper.from_array(values.astype(np.float32), name))
     graph = helper.make_graph(
         nodes,
         kind,
@@ -100,7 +114,7 @@ def _model(kind: str) -> tuple[onnx.ModelProto, tuple[int, ...]]:
 
 @pytest.fixture(scope="session")
 def net(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Net]:
-    """``net(kind)``: cnn, conv1d or mlp."""
+    """``net(kind)``: cnn, conv1d, mlp or ratio."""
 
     def make(kind: str) -> Net:
         folder = tmp_path_factory.mktemp(kind)

@@ -55,6 +55,13 @@ def test_every_mode_answers_as_the_source_and_is_smaller(kind: str, net: Callabl
     assert sizes["fp16"] > sizes["dynamic"]
 
 
+def test_a_divisor_near_zero_is_not_rounded_to_it(net: Callable[[str], Net], tmp_path: Path) -> None:
+    made = net("ratio")
+    path, _ = convert(made, tmp_path, "int8")
+    answers = open_runtime("litert", path).infer({"input.1": made.items})
+    assert all(snr(made.answers[name], answers[name]) > 10 for name in OUTPUTS)
+
+
 def test_channels_last(net: Callable[[str], Net], tmp_path: Path) -> None:
     made = net("cnn")
     for mode in ("fp32", "int8"):

@@ -1,8 +1,9 @@
 """A float TFLite file in a smaller form, by ai-edge-quantizer; inputs and outputs keep their types.
 
-Rules that hold in ``int8``:
+Rules that hold in ``int8`` (the first two in ``int8x16`` too):
 - ranges are the least and the most over all items. The quantizer's own moving average forgets the largest, and what
   lies beyond its ranges is cut off: logits were off by 8-9;
+- divisions, and what makes their divisors, stay float: a divisor near zero would round to zero, and end the run;
 - the fully connected layers before the outputs have int8 weights and float outputs, and what follows them stays float:
   no output is rounded to 256 steps of its range.
 
@@ -52,7 +53,7 @@ def _fp16(recipe: Any, source: bytes) -> None:
 
 
 def _int8(recipe: Any, source: bytes) -> None:
-    _static(recipe, activation_bits=8)
+    _static(recipe, source, activation_bits=8)
     between, layers = tflite.tails(tflite.read(source))
     for name, scope in between:
         recipe.add_quantization_config(_just(scope), name, algorithm_key=AlgorithmName.NO_QUANTIZE)
@@ -61,7 +62,7 @@ def _int8(recipe: Any, source: bytes) -> None:
 
 
 def _int8x16(recipe: Any, source: bytes) -> None:
-    _static(recipe, activation_bits=16)
+    _static(recipe, source, activation_bits=16)
 
 
 def _dynamic(recipe: Any, source: bytes) -> None:
@@ -77,10 +78,12 @@ def _weight4(recipe: Any, source: bytes) -> None:
         recipe.add_dynamic_config(_just(scope), Op.FULLY_CONNECTED, 8)
 
 
-def _static(recipe: Any, activation_bits: int) -> None:
+def _static(recipe: Any, source: bytes, activation_bits: int) -> None:
     recipe.add_static_config(".*", Op.ALL_SUPPORTED, activation_bits, 8)
     for name in (Op.INPUT, Op.OUTPUT):
         recipe.add_quantization_config(".*", name, algorithm_key=AlgorithmName.NO_QUANTIZE)
+    for name, scope in tflite.divisions(tflite.read(source)):
+        recipe.add_quantization_config(_just(scope), name, algorithm_key=AlgorithmName.NO_QUANTIZE)
 
 
 def _just(scope: str) -> str:

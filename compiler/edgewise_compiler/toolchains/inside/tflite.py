@@ -26,6 +26,8 @@ DTYPES = {
     qtyping.TensorType.BOOL: "bool",
 }
 SIGNATURE = "serving_default"
+DIVISORS = (Op.ADD, Op.SUB, Op.MUL, Op.MAXIMUM, Op.SQRT, Op.RESHAPE, Op.BROADCAST_TO)
+"""What a divisor is made by, between a layer and the division."""
 MAX_TAIL = 12
 """Operators between a fully connected layer and an output, beyond which they belong to no output."""
 
@@ -132,6 +134,28 @@ def tails(model: Any) -> tuple[list[tuple[Any, str]], list[str]]:
     ends = [named[index] for index in sorted(found)]
     layers = [scope for _, name, scope in ends if name == Op.FULLY_CONNECTED]
     return [(name, scope) for _, name, scope in ends if name not in (None, Op.FULLY_CONNECTED)], layers
+
+
+def divisions(model: Any) -> list[tuple[Any, str]]:
+    """(name, scope) of the operators that divide, and of those that make what they divide by out of a layer's outputs
+    or a mean: what keeps a divisor from zero is added there."""
+    named = operators(model)
+    maker = {int(output): index for index, (op, _, _) in enumerate(named) for output in op.outputs}
+    found: set[int] = set()
+
+    def walk(tensor: int) -> None:
+        index = maker.get(tensor)
+        if index is None or index in found or named[index][1] not in DIVISORS:
+            return
+        found.add(index)
+        for made_of in named[index][0].inputs:
+            walk(int(made_of))
+
+    for index, (op, name, _) in enumerate(named):
+        if name in (Op.DIV, Op.RSQRT):
+            found.add(index)
+            walk(int(op.inputs[-1]))
+    return [(named[index][1], named[index][2]) for index in sorted(found)]
 
 
 def _reshaped(model: Any, graph: Any, index: int) -> int:
