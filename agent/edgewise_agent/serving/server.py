@@ -1,9 +1,11 @@
 """The HTTP server: a few threads over one epoll, of which one leads.
 
 The leader hears a request and answers it itself, with no hand-over in between; before an inference that takes long
-(``LONG_S``) it gives the lead away, and another thread listens meanwhile. So quick models are served by one thread,
-without a fight for the interpreter's lock, and slow ones by as many as may run. Why not an event loop with a pool
-behind it: ``docs/decisions/0006-http-server.md``. Linux (epoll, eventfd).
+(``LONG_S``) it gives the lead away, and another thread listens meanwhile. Where one client asks again and again, it has
+the acceptor watch instead, who gives the lead away once something else comes. So quick models, and slow ones with one
+client, are served by one thread on one core, and slow ones with several by as many as may run. Why not an event loop
+with a pool behind it: ``docs/decisions/0006-http-server.md``. Linux (epoll, eventfd). It is past 400 lines since what
+becomes of a connection, from its first byte to its last, is seen here whole.
 
 Rules that hold here:
 - no thread waits for a client: sockets do not block, and a connection that has to wait goes back to the epoll;
@@ -45,7 +47,7 @@ log = logging.getLogger(__name__)
 
 SPARE_THREADS = 2
 LONG_S = 0.001
-"""An inference that takes longer is worth a change of threads."""
+"""While an inference that takes longer runs, whatever else comes is worth a change of threads."""
 HANG_S = 0.25
 LINGER_S = 2.0
 """Seconds for a client to read a refusal before the connection goes: it may still be sending."""
@@ -56,6 +58,7 @@ _CHUNK = 64 * 1024
 _SWEEP_S = 0.5
 _BUSY = {"retry-after": "1"}
 _READ, _WRITE = select.EPOLLIN | select.EPOLLONESHOT, select.EPOLLIN | select.EPOLLOUT | select.EPOLLONESHOT
+_NOTHING = select.EPOLLONESHOT
 
 
 class Handler(Protocol):
@@ -77,18 +80,23 @@ class Server:
     def __init__(self, handler: Handler, listeners: Sequence[socket.socket], options: Options, running: int) -> None:
         """``running``: how many requests the gates let run together."""
         self._handler, self._listeners, self._options = handler, listeners, options
-        self._epoll = select.epoll()
+        self._epoll, self._watch = select.epoll(), select.epoll()
         self._connections: dict[int, Connection] = {}
         self._held = 0
         self._lock = threading.Lock()
         self._lead = threading.Lock()
         self._term = 0
         """Which lead this is: it rises when a leader gives the lead away, or loses it."""
-        self._led_since = float("inf")
-        """When the leader began what it does; infinity while it listens."""
-        self._draining = False
+        self._led = (0, float("inf"))
+        """The last lead that was taken, and when its leader began what it does; infinity while it listens."""
+        self._stands_in = 0
+        """The lead whose leader the acceptor watches for."""
+        self._latest: Connection | None = None
+        """Whose inference was begun last: the same one again, and it is alone for all that is known."""
+        self._draining, self._accepted_last = False, threading.Event()
         self._drain_said, self._stop_said = os.eventfd(0), os.eventfd(0)
         self._epoll.register(self._stop_said, select.EPOLLIN)
+        self._watch.register(self._epoll.fileno(), _NOTHING)
         self._threads = [
             threading.Thread(target=self._work, name=f"serve-{i}", daemon=True) for i in range(running + SPARE_THREADS)
         ]
@@ -108,15 +116,16 @@ class Server:
         """
         self._draining = True
         os.eventfd_write(self._drain_said, 1)
-        self._acceptor.join()
+        self._accepted_last.wait()
         self._until_empty(patience_s)
         for connection in list(self._connections.values()):
             if connection.head is None and not connection.buffer and not connection.out:
                 self._hang_up(connection)
         self._until_empty(self._options.receive_s)
         os.eventfd_write(self._stop_said, 1)
-        for thread in self._threads:
+        for thread in (*self._threads, self._acceptor):
             thread.join()
+        self._watch.close()
         self._epoll.close()
         os.close(self._drain_said)
         os.close(self._stop_said)
@@ -130,20 +139,27 @@ class Server:
     # Accepting
 
     def _accept(self) -> None:
-        """Thread: new connections, and the end of those that take too long."""
-        ready = select.poll()
+        """Thread: new connections, what comes while the leader is busy, and the end of what takes too long."""
         listeners = {listener.fileno(): listener for listener in self._listeners}
-        for fd in listeners:
-            ready.register(fd, select.POLLIN)
-        ready.register(self._drain_said, select.POLLIN)
+        for fd in (*listeners, self._drain_said, self._stop_said):
+            self._watch.register(fd, select.EPOLLIN)
         swept = time.monotonic()
-        while not self._draining:
-            for fd, _ in ready.poll(1000 * _SWEEP_S if self._connections else None):
-                if fd in listeners:
+        while True:
+            for fd, _ in self._watch.poll(_SWEEP_S if self._connections else -1):
+                if fd == self._epoll.fileno():
+                    self._give_up(self._stands_in)
+                elif fd == self._stop_said:
+                    return
+                elif not self._draining:
                     self._welcome(listeners[fd])
+                elif not self._accepted_last.is_set():
+                    for ended in (*listeners, self._drain_said):
+                        self._watch.unregister(ended)
+                    self._accepted_last.set()
             now = time.monotonic()
-            if now - self._led_since > HANG_S:
-                self._give_up(self._term)
+            term, since = self._led
+            if now - since > HANG_S:
+                self._give_up(term)
             if now - swept >= _SWEEP_S:
                 self._sweep()
                 swept = now
@@ -189,12 +205,12 @@ class Server:
             self._lead.acquire()
             term = self._term
             while self._term == term:
-                self._led_since = float("inf")
+                self._led = term, float("inf")
                 for fd, _ in self._epoll.poll(-1, 1):
                     if fd == self._stop_said:
                         self._give_up(term)
                         return
-                    self._led_since = time.monotonic()
+                    self._led = term, time.monotonic()
                     self._turn(self._connections[fd], term)
 
     def _give_up(self, term: int) -> None:
@@ -203,8 +219,14 @@ class Server:
             if self._term != term:
                 return
             self._term += 1
-        self._led_since = float("inf")
         self._lead.release()
+
+    def _stand_by(self, term: int, events: int) -> None:
+        """Have the acceptor watch, or no longer, for what comes while the leader of ``term`` is busy."""
+        with self._lock:
+            if self._term == term:
+                self._stands_in = term
+                self._watch.modify(self._epoll.fileno(), events)
 
     def _turn(self, connection: Connection, term: int) -> None:
         """Take a connection as far as it goes; with it, those that wait at its gate."""
@@ -219,19 +241,27 @@ class Server:
             self._refuse(connection, error)
             return
         if gate is None:
-            self._answer(connection)
+            self._send(connection, self._answer(connection), close=False)
             return
         entered = gate.enter(connection)
         if entered == "full":
             self._refuse(connection, HttpError(503, "too many requests wait for this model", _BUSY))
         elif entered == "run":
-            if gate.takes(LONG_S):
+            long = gate.takes(LONG_S)
+            if long and connection is self._latest:
+                self._stand_by(term, _READ)
+            elif long:
                 self._give_up(term)
+            self._latest = connection
             job: Connection | None = connection
             while job is not None:
                 began = time.perf_counter()
-                self._answer(job)
-                job = gate.leave(time.perf_counter() - began)
+                answer = self._answer(job)
+                following = gate.leave(time.perf_counter() - began)
+                if long and following is None:
+                    self._stand_by(term, _NOTHING)  # before the client can ask again
+                self._send(job, answer, close=False)
+                job = following
 
     def _receive(self, connection: Connection) -> bool:
         """Read what is there. True: a whole request is. False: it waits for more, or is closed. Raises HttpError."""
@@ -309,16 +339,15 @@ class Server:
 
     # Answering
 
-    def _answer(self, connection: Connection) -> None:
+    def _answer(self, connection: Connection) -> Answer:
         assert connection.head is not None
         try:
-            answer = self._handler.answer(connection.head, connection.body)
+            return self._handler.answer(connection.head, connection.body)
         except HttpError as error:
-            answer = error_answer(error)
+            return error_answer(error)
         except Exception:  # a mistake of ours costs this answer, not the thread that would give the next ones
             log.exception("cannot answer %s", connection.head.path)
-            answer = error_answer(HttpError(500, "the agent failed; its log says why"))
-        self._send(connection, answer, close=False)
+            return error_answer(HttpError(500, "the agent failed; its log says why"))
 
     def _refuse(self, connection: Connection, error: HttpError) -> None:
         if error.close:

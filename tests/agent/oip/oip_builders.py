@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -139,10 +140,12 @@ class Slow:
     def __init__(self, inside: Runtime, gate: Any) -> None:
         self._inside, self._gate = inside, gate
         self.sizes: list[int] = []
+        self.threads: list[int] = []
         self.version = inside.version
         self.describe = inside.describe
 
     def infer(self, inputs: Any) -> Any:
+        self.threads.append(threading.get_ident())
         self.sizes.append(len(next(iter(inputs.values()))))
         assert self._gate.wait(30)
         return self._inside.infer(inputs)

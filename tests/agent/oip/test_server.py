@@ -52,6 +52,12 @@ def works(address: str) -> bool:
         return client.post(INFER, BODY)[0] == 200
 
 
+def works_without_a_model(address: str) -> bool:
+    with Client(address) as client:
+        client.send(head("/v2/health/live", method="GET"))
+        return client.answer()[0] == 200
+
+
 # What is read strictly
 
 
@@ -289,13 +295,30 @@ def test_more_than_the_queue_holds_is_refused_and_health_is_still_answered(model
             else:
                 waiting.append(pool.submit(client.answer))
         assert statuses == [(503, "1", True)] * 3 and len(slow.sizes) == 2
-        with Client(address) as other:
-            other.send(head("/v2/health/live", method="GET"))
-            assert other.answer()[0] == 200
+        assert works_without_a_model(address)
         go.set()
         assert [future.result(20)[0] for future in waiting] == [200] * 5
         for client in clients:
             client.sock.close()
+
+
+def test_one_client_stays_on_one_thread_and_whoever_comes_meanwhile_gets_another(model: Model) -> None:
+    go = threading.Event()
+    slow = Slow(model.runtime, go)
+    options = Options(batch=2, batch_wait_s=0.0)  # each inference is taken for a long one
+    one = served(replaced(model, slow), options)
+    with serving(one, options=options) as address, Client(address) as first, Client(address) as second:
+        go.set()
+        assert [first.post(INFER, BODY)[0] for _ in range(20)] == [200] * 20
+        assert len(set(slow.threads[1:])) == 1
+        go.clear()
+        for running, client in enumerate((first, second), 21):
+            client.send(head(INFER, f"Content-Length: {len(BODY)}") + BODY)
+            wait_for(lambda running=running: len(slow.threads) == running, "it runs")
+        assert slow.threads[-2] != slow.threads[-1]
+        assert works_without_a_model(address), "a third thread listens"
+        go.set()
+        assert [client.answer()[0] for client in (first, second)] == [200, 200]
 
 
 def test_bytes_that_are_held_are_bounded(model: Model) -> None:
