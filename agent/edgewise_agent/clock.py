@@ -13,7 +13,9 @@ What the hub signed is still judged by the system's clock (``trust``): acks are 
 
 from __future__ import annotations
 
+import secrets
 import time
+import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from pathlib import Path
@@ -25,6 +27,7 @@ SYNCHRONIZED_S = 1.0
 """How far off a synchronized system's clock is taken to be."""
 SYNCHRONIZED = Path("run/systemd/timesync/synchronized")
 """What systemd-timesyncd leaves once it has set the clock since the start."""
+BOOT_ID = Path("proc/sys/kernel/random/boot_id")
 MAX_WAITING = 64
 """Messages whose ack may set the clock; of more, the oldest do not."""
 
@@ -47,6 +50,15 @@ class _Anchor(NamedTuple):
 def steady_clock() -> float:
     """Seconds on a clock that nobody sets and that does not stop in suspend (where there is one)."""
     return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
+
+
+def boot_tag(root: Path = Path("/")) -> int:
+    """32 bits that name this start of the system, since ``steady_clock`` begins anew with each; where the system does
+    not say, they name this process."""
+    try:
+        return zlib.crc32((root / BOOT_ID).read_bytes())
+    except OSError:
+        return secrets.randbits(32)
 
 
 class Clock:

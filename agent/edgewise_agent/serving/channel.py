@@ -100,7 +100,8 @@ class Heartbeat(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 class WindowClosed(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """Child -> supervisor: a window's content; the supervisor gives it its identity. ``rho``: what its noise cost."""
+    """Child -> supervisor: a window's content; the supervisor gives it its identity. ``rho``: what its noise cost;
+    ``ended_s``: seconds since its end, by a clock that nobody sets; None: not known."""
 
     model: str
     version: int
@@ -111,6 +112,7 @@ class WindowClosed(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     duration: float
     counters: Counters
     sketches: dict[str, bytes]
+    ended_s: float | None = 0.0
     rho: float = 0.0
     quality: dict[Problem, dict[str, int]] = {}
 

@@ -2,7 +2,8 @@
 
 Rules that hold here:
 - a label counts for the version that answered, in a window of that version, and for its arm in the experiment of that
-  time; where another version answers by now it is ``late`` besides;
+  time; where that window is over by now it is ``late``, and goes with its like into a window of their own, which lies
+  where the answers were given: by a clock that nobody sets, as far as the system was not started anew;
 - the first label of an item counts; another one is ``repeated``, and one of an item that is not remembered ``unknown``;
 - an install that did not answer (a shadow, the other one of an interleaving) is labelled with the one that did;
 - clicks on an interleaved ranking are settled ``settle_s`` after the first one of the request: who has more has won.
@@ -10,47 +11,87 @@ Rules that hold here:
 
 from __future__ import annotations
 
+import math
 import struct
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+
+from edgewise.sketch.base import Sketch
+from edgewise.sketch.labels import LabelSketch
+from edgewise.sketch.privacy import add_noise
 from edgewise.wire.windows import Counters
+from edgewise_agent.clock import boot_tag, steady_clock
 from edgewise_agent.serving.answers import Answers, key_of
 from edgewise_agent.serving.channel import ExperimentClosed, WindowClosed
+from edgewise_agent.serving.options import Privacy
 from edgewise_agent.serving.routing.interleave import MAX_ITEMS, Draft, winner
 from edgewise_agent.serving.routing.record import Experiment, Records
 from edgewise_agent.serving.sources import Source, Sources
+from edgewise_agent.windows.collector import below, rho_of_window
 
 MAX_ANSWERS = 16_384
 MAX_DRAFTS = 1_024
 MAX_INPUT_BYTES = 16 * 1024 * 1024
 APART = "\0"
 """What the name of an answer that did not go out begins with."""
-_ANSWER = struct.Struct("<8sifB")
+_ANSWER = struct.Struct("<8sifBId")
+"""Source, prediction, confidence, was it labelled; which start of the system, and when by its steady clock."""
 _DRAFT = struct.Struct(f"<8sHBd{MAX_ITEMS // 8}s{MAX_ITEMS // 8}s")
 Counted = Literal["counted", "repeated", "unknown"]
 
 
 @dataclass(frozen=True)
 class Labelled:
-    """What became of a label. ``own``: it is about the install that is active now; ``prediction``: what was said."""
+    """What became of a label. ``fresh``: it belongs into the present window of the install that is active now;
+    ``prediction``: what was said."""
 
     counted: Counted
-    own: bool = False
+    fresh: bool = False
     prediction: int | None = None
+
+
+class _Late:
+    """Labels that came late for one install's answers. ``first``, ``last``: when these were given (steady clock)."""
+
+    def __init__(self, classes: int | None) -> None:
+        self.labels = LabelSketch(classes) if classes else None
+        self.labelled = self.correct = 0
+        self.first, self.last = math.inf, -math.inf
+
+    def add(self, prediction: int, label: int, at: float) -> None:
+        """One more."""
+        self.labelled += 1
+        self.correct += int(prediction == label)
+        self.first, self.last = min(self.first, at), max(self.last, at)
+        if self.labels is not None and prediction >= 0:
+            known = label if 0 <= label < self.labels.classes else -1  # may be more than an int64
+            self.labels.update(np.array([known]), np.array([prediction]))
 
 
 class Feedback:
     """Of one model, whichever of its installs answered. For several threads."""
 
-    def __init__(self, model: str, folder: Path | None = None, items: int = MAX_ANSWERS) -> None:
-        """``folder``: where it outlives this process; None: nowhere. ``items``: answers that are remembered."""
+    def __init__(
+        self,
+        model: str,
+        folder: Path | None = None,
+        items: int = MAX_ANSWERS,
+        privacy: Privacy | None = None,
+        steady: Callable[[], float] = steady_clock,
+        boot: int | None = None,
+    ) -> None:
+        """``folder``: where it outlives this process; None: nowhere. ``items``: answers that are remembered.
+        ``boot``: which start of the system ``steady`` counts from (``clock.boot_tag``)."""
         self._model = model
+        self._rho = None if privacy is None else rho_of_window(privacy)
+        self._steady, self._boot = steady, boot_tag() if boot is None else boot
         self.records = Records()
         self.sources = Sources(None if folder is None else folder / f"{model}.json")
         self._answers = Answers(None if folder is None else folder / f"{model}.answers", items, _ANSWER.size)
@@ -58,43 +99,45 @@ class Feedback:
         self._drafts: Answers | None = None
         self._clicked: dict[bytes, float] = {}
         """Drafts with clicks, by their keys -> Unix seconds of the first."""
-        self._late: dict[bytes, list[int]] = {}
-        self._began, self._start = time.monotonic(), time.time()
+        self._late: dict[tuple[bytes, bool], _Late] = {}
+        """By the key of the source, and whether it is known when the answers were given."""
+        self._began = time.monotonic()
         self._lock = threading.Lock()
         if folder is not None and (folder / f"{model}.drafts").exists():
             self._open_drafts()
 
     def answered(self, source: bytes, name: str, prediction: int, confidence: float) -> None:
         """Remember what the source (its key) said of an item; -1 where it gives no class."""
-        self._answers.put(name, _ANSWER.pack(source, prediction, confidence, 0))
+        self._answers.put(name, _ANSWER.pack(source, prediction, confidence, 0, self._boot, self._steady()))
 
-    def label(self, name: str, label: int, active: str) -> Labelled:
-        """An item's label. ``active``: the bundle that is active now."""
-        found = self._label(name, label, active)
-        apart = self._label(APART + name, label, active)
+    def label(self, name: str, label: int, active: str, open_s: float) -> Labelled:
+        """An item's label. ``active``: the bundle that is active now; ``open_s``: how old its present window is."""
+        found = self._label(name, label, active, open_s)
+        apart = self._label(APART + name, label, active, open_s)
         return found if found.counted != "unknown" else Labelled(apart.counted)
 
-    def _label(self, name: str, label: int, active: str) -> Labelled:
+    def _label(self, name: str, label: int, active: str, open_s: float) -> Labelled:
         with self._lock:
             data = self._answers.get(name)
             if data is None:
                 return Labelled("unknown")
-            key, prediction, confidence, labelled = _ANSWER.unpack(data)
+            key, prediction, confidence, labelled, boot, at = _ANSWER.unpack(data)
             source = self.sources.get(key)
             if source is None:
                 return Labelled("unknown")
             if labelled:
                 return Labelled("repeated")
-            self._answers.put(name, _ANSWER.pack(key, prediction, confidence, 1))
-            own = source.role == "active" and source.bundle == active
-            if source.role == "active" and not own:
-                late = self._late.setdefault(key, [0, 0])
-                late[0] += 1
-                late[1] += int(prediction == label)
+            self._answers.put(name, _ANSWER.pack(key, prediction, confidence, 1, boot, at))
+            is_known = boot == self._boot
+            fresh = source.bundle == active and is_known and self._steady() - at <= open_s
+            if source.role == "active" and not fresh:
+                if (key, is_known) not in self._late:
+                    self._late[key, is_known] = _Late(source.classes)
+                self._late[key, is_known].add(prediction, label, at)
         if source.experiment is not None and prediction >= 0:
             recorder = self.records.of(source.experiment, time.monotonic(), time.time())
             recorder.labelled(source.role, prediction, confidence, label)
-        return Labelled("counted", own, prediction if prediction >= 0 else None)
+        return Labelled("counted", source.role == "active" and fresh, prediction if prediction >= 0 else None)
 
     # Clicks
 
@@ -182,14 +225,32 @@ class Feedback:
         with self._lock:
             if last or now - self._began >= window_s:
                 late, self._late = self._late, {}
-                start, duration = self._start, now - self._began
-                self._began, self._start = now, clock
+                self._began = now
                 closed += [
-                    _late_window(self._model, source, labelled, correct, start, duration)
-                    for key, (labelled, correct) in late.items()
+                    self._late_window(source, labels, clock, is_known=is_known)
+                    for (key, is_known), labels in late.items()
                     if (source := self.sources.get(key)) is not None
                 ]
         return closed
+
+    def _late_window(self, source: Source, late: _Late, clock: float, *, is_known: bool) -> WindowClosed:
+        """Where it is not known when the answers were given, it is not said how long ago that was."""
+        ended_s = max(self._steady() - late.last, 0.0) if is_known else None
+        duration = late.last - late.first if is_known else 0.0
+        sketches: dict[str, Sketch] = {} if late.labels is None or late.labels.empty else {"labels": late.labels}
+        cost = 0.0 if self._rho is None else add_noise(sketches, self._rho, below)
+        return WindowClosed(
+            model=self._model,
+            version=source.version,
+            bundle=source.bundle,
+            spec=source.spec,
+            start=clock - (ended_s or 0.0) - duration,
+            duration=duration,
+            counters=Counters(labelled=late.labelled, correct=late.correct, late=late.labelled),
+            sketches={name: sketch.encode() for name, sketch in sketches.items()},
+            ended_s=ended_s,
+            rho=cost,
+        )
 
 
 class Inputs:
@@ -225,21 +286,6 @@ class Inputs:
     def _drop(self, name: str) -> None:
         found = self._inputs.pop(name, None)
         self._bytes -= 0 if found is None else len(found[1])
-
-
-def _late_window(
-    model: str, source: Source, labelled: int, correct: int, start: float, duration: float
-) -> WindowClosed:
-    return WindowClosed(
-        model=model,
-        version=source.version,
-        bundle=source.bundle,
-        spec=source.spec,
-        start=start,
-        duration=duration,
-        counters=Counters(labelled=labelled, correct=correct, late=labelled),
-        sketches=source.sketches,
-    )
 
 
 def _bits(items: Iterable[int]) -> bytes:

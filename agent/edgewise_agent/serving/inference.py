@@ -11,7 +11,6 @@ import msgspec
 import numpy as np
 
 from edgewise.errors import EdgewiseError
-from edgewise.sketch import WindowSketches
 from edgewise.sketch.histogram import confidence
 from edgewise.wire.control import Role
 from edgewise.wire.quality import Quality
@@ -113,7 +112,7 @@ class ServedModel:
             bundle=model.bundle,
             version=model.manifest.version,
             spec=model.spec_digest,
-            sketches=WindowSketches(model.spec, model.projection).encode(),
+            classes=model.spec.classes,
             role=self.role,
             experiment=experiment,
         )
@@ -181,11 +180,11 @@ class ServedModel:
 
     def label(self, item: str, label: int, sampled: Callable[[SampleTaken], None]) -> Counted:
         """A label came: count it, and give the sample away if its input was kept."""
-        found = self.feedback.label(item, label, self.model.bundle)
+        found = self.feedback.label(item, label, self.model.bundle, self.collector.open_s(time.monotonic()))
         if found.counted != "counted":
             self.collector.count(found.counted)
             return found.counted
-        if found.own:
+        if found.fresh:
             self.collector.label(label, found.prediction)
         kept = self._inputs.take(item)
         if self.sampling and kept is not None:

@@ -127,5 +127,9 @@ class LocalModel:
 
     def _poll(self, served: ServedModel, *, last: bool = False) -> None:
         window = served.collector.poll(time.monotonic(), time.time(), last=last)
-        if window is not None and self._report is not None:
-            self._report(window)
+        if self._report is None:
+            return
+        closed = served.feedback.poll(None, time.monotonic(), time.time(), self._window_s, last=last)
+        for one in (window, *closed):
+            if isinstance(one, WindowClosed):
+                self._report(one)

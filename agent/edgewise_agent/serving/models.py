@@ -52,7 +52,8 @@ class Models:
                 self._say(LoadFailed(model=wish.model, bundle=wish.bundle, code=error.code, reason=str(error)[:1000]))
                 continue
             runtimes.add(model.runtime.version)
-            feedback = Feedback(wish.model, None if answers is None else Path(answers))
+            folder = None if answers is None else Path(answers)
+            feedback = Feedback(wish.model, folder, privacy=self._options.privacy)
             self.served[wish.model] = self._serving(model, wish, self._busy, feedback)
             self._load_others(wish)
             self._route(wish)

@@ -25,12 +25,12 @@ _BOUND = 512 * 1024
 
 
 class Source(msgspec.Struct, frozen=True, kw_only=True):
-    """An install in its duty. ``spec``, ``sketches``: of a window in which it answered nothing."""
+    """An install in its duty. ``spec``: digest of its sketch spec; ``classes``: as that says."""
 
     bundle: str
     version: int
     spec: str
-    sketches: dict[str, bytes]
+    classes: int | None = None
     role: Role = "active"
     experiment: Experiment | None = None
 

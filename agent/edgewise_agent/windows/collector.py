@@ -27,10 +27,15 @@ Array = npt.NDArray[np.generic]
 Floats = npt.NDArray[np.floating]
 Counter = Literal["errors", "refused", "nonfinite_inputs", "nonfinite_outputs", "repeated", "unknown"]
 
-
-_below = random.SystemRandom().randrange
+below = random.SystemRandom().randrange
+"""What noise is drawn with."""
 MAX_PENDING = 32
 MAX_PENDING_BYTES = 256 * 1024
+
+
+def rho_of_window(privacy: Privacy) -> float | None:
+    """What the noise of one window may cost; None: there is none."""
+    return rho_of(privacy.epsilon, privacy.delta) if privacy.epsilon else None
 
 
 class Answered(NamedTuple):
@@ -69,7 +74,7 @@ class Collector:
         self._model, self._version, self._bundle = model, version, bundle
         self._spec, self._spec_digest, self._projection = spec, spec_digest, projection
         self._tabular = {one.input for one in spec.features} | {one.input for one in spec.categories}
-        self._rho = rho_of(privacy.epsilon, privacy.delta) if privacy is not None and privacy.epsilon else None
+        self._rho = None if privacy is None else rho_of_window(privacy)
         self._lock = threading.Lock()
         self._begin(now, clock)
 
@@ -133,13 +138,17 @@ class Collector:
             _joined_inputs([answered.inputs for answered in pending if answered.inputs]),
         )
 
+    def open_s(self, now: float) -> float:
+        """Seconds that the present window has been open."""
+        return now - self._began
+
     def poll(self, now: float, clock: float, *, last: bool = False) -> WindowClosed | None:
         """The window, if it is over (or is the ``last``) and not empty; the next one begins then."""
         with self._lock:
             if now - self._began < self.window_s and not last:
                 return None
             self._flush()
-            cost = 0.0 if self._rho is None else add_noise(self._sketches, self._rho, _below)
+            cost = 0.0 if self._rho is None else add_noise(self._sketches.parts, self._rho, below)
             closed = WindowClosed(
                 model=self._model,
                 version=self._version,

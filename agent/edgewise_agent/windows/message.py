@@ -1,7 +1,7 @@
 """A closed window as the message that the hub gets, once its spool gives it an identity.
 
-It is placed in time when it has just ended: what the clock says now, less its monotonic duration. A clock that was set
-while it was open does not move it.
+It is placed in time by what the clock says now, less the seconds since its end (none, but for a window of labels that
+came late) and its monotonic duration. A clock that was set in between does not move it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from edgewise.wire.experiment import Experiment
 from edgewise.wire.health import Health
 from edgewise.wire.spans import Span
 from edgewise.wire.windows import Window
-from edgewise_agent.clock import Reading
+from edgewise_agent.clock import DRIFT, Reading
 from edgewise_agent.health.meter import HealthClosed
 from edgewise_agent.serving.channel import ExperimentClosed, WindowClosed
 
@@ -25,6 +25,8 @@ Build = Callable[[int, int], bytes]
 def message_of(device: str, closed: WindowClosed | ExperimentClosed | HealthClosed, now: Reading) -> Build:
     """Of what closed just now."""
     kind, content = _content(closed)
+    ended_s = closed.ended_s if isinstance(closed, WindowClosed) else 0.0
+    uncertainty = None if ended_s is None or now.uncertainty is None else now.uncertainty + DRIFT * ended_s
 
     def build(epoch: int, sequence: int) -> bytes:
         return encode_msgpack(
@@ -33,9 +35,9 @@ def message_of(device: str, closed: WindowClosed | ExperimentClosed | HealthClos
                 epoch=epoch,
                 first=sequence,
                 last=sequence,
-                start=now.at - closed.duration,
+                start=now.at - (ended_s or 0.0) - closed.duration,
                 duration=closed.duration,
-                uncertainty=now.uncertainty,
+                uncertainty=uncertainty,
                 **content,
             )
         )

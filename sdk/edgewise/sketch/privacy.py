@@ -7,12 +7,12 @@ were not finite, and latencies are taken as public. Protected are embeddings, cl
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 
 from edgewise.privacy import Below, discrete_gaussian
 from edgewise.sketch.base import MAX_COUNT, Sketch
-from edgewise.sketch.window import WindowSketches
 
 
 def sensitivity2(sketch: Sketch) -> int:
@@ -21,12 +21,13 @@ def sensitivity2(sketch: Sketch) -> int:
     return 2 * sketch.histograms + 4 * sum(field.unit > 1 for field in sketch.fields)
 
 
-def add_noise(sketches: WindowSketches, rho: float, below: Below) -> float:
-    """Noise on every part that counted something, for at most ``rho`` in all; what it cost. Once a window.
+def add_noise(sketches: Mapping[str, Sketch], rho: float, below: Below) -> float:
+    """Noise on every sketch of a window (by name) that counted something, for at most ``rho`` in all; what it cost.
+    Once a window.
 
     Labels, whose number is public, have noise where there are any.
     """
-    parts = [part for name, part in sketches.parts.items() if name != "latency" and not part.empty]
+    parts = [part for name, part in sketches.items() if name != "latency" and not part.empty]
     total = sum(map(sensitivity2, parts))
     if not total:
         return 0.0

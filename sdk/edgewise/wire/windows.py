@@ -20,9 +20,9 @@ class Counters(msgspec.Struct, frozen=True, kw_only=True):
 
     ``errors``: the runtime failed. ``refused``: the input did not fit the signature. ``nonfinite_inputs`` and
     ``nonfinite_outputs``: NaN or infinity. ``out_of_bounds``: outside the range of the reference.
-    ``labelled`` and ``correct``: feedback by request id; a label that comes ``late``, when another install answers
-    already, counts in a window of the one that it is about. ``repeated`` and ``unknown``: labels of an item that has
-    one, and of no item that is remembered; they count nowhere else.
+    ``labelled`` and ``correct``: feedback by request id; a label that comes ``late``, when the window of its answer is
+    over, counts in a window of its own: of the install that answered, at the time when it did. ``repeated`` and
+    ``unknown``: labels of an item that has one, and of no item that is remembered; they count nowhere else.
     """
 
     inferences: Count = 0

@@ -9,20 +9,31 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edgewise.privacy import rho_of
+from edgewise.sketch.labels import LabelSketch
+from edgewise.wire.codec import decode_msgpack
 from edgewise.wire.experiment import Sums, merge
+from edgewise.wire.windows import Window
+from edgewise_agent.clock import DRIFT, Reading
 from edgewise_agent.serving.answers import Answers, forget
 from edgewise_agent.serving.channel import ExperimentClosed, WindowClosed
 from edgewise_agent.serving.feedback import APART, Feedback, Inputs, Labelled
+from edgewise_agent.serving.options import Privacy
 from edgewise_agent.serving.routing.interleave import Draft
 from edgewise_agent.serving.routing.record import Experiment
 from edgewise_agent.serving.sources import MAX_SOURCES, Source, Sources
+from edgewise_agent.windows.message import message_of
 
 AB = Experiment(name="ab-1", kind="ab", versions={"active": 1, "candidate": 2})
 DRAFT = Draft((4, 2, 0, 1, 3), ("active", "candidate", "active", "candidate", "active"))
 
 
 def source(version: int, **more: object) -> Source:
-    return Source(bundle=f"{version:064x}", version=version, spec="5" * 64, sketches={"latency": b"\0"}, **more)  # type: ignore[arg-type]
+    return Source(bundle=f"{version:064x}", version=version, spec="5" * 64, classes=3, **more)  # type: ignore[arg-type]
+
+
+LONG = 1e9
+"""Seconds that the present window has been open: every answer is of it."""
 
 
 def reported(feedback: Feedback) -> tuple[dict[str, Sums], list[WindowClosed]]:
@@ -79,10 +90,10 @@ def test_a_label_counts_once_after_a_restart_too(tmp_path: Path) -> None:
     first.answered(key, "a", 2, 0.75)
     second = Feedback("m", tmp_path)  # as after kill -9: nothing was closed
     active = source(1).bundle
-    assert second.label("a", 2, active) == Labelled("counted", own=True, prediction=2)
-    assert second.label("a", 1, active).counted == "repeated"
-    assert first.label("a", 1, active).counted == "repeated", "the one before sees it too"
-    assert second.label("b", 1, active).counted == "unknown"
+    assert second.label("a", 2, active, LONG) == Labelled("counted", fresh=True, prediction=2)
+    assert second.label("a", 1, active, LONG).counted == "repeated"
+    assert first.label("a", 1, active, LONG).counted == "repeated", "the one before sees it too"
+    assert second.label("b", 1, active, LONG).counted == "unknown"
     arm = reported(second)[0]["ab-1"].arms["active"]
     assert (arm.labelled, arm.correct, arm.confusion, arm.right) == (1, 1, {2 * 11 + 2: 1}, {7: 1})
 
@@ -94,12 +105,63 @@ def test_a_late_label_counts_for_the_version_that_answered(tmp_path: Path) -> No
         first.answered(key, name, 1, 0.0)
     second = Feedback("m", tmp_path)
     second.sources.add(source(2))
-    assert second.label("a", 1, source(2).bundle) == Labelled("counted", own=False, prediction=1)
-    second.label("b", 0, source(2).bundle)
+    assert second.label("a", 1, source(2).bundle, LONG) == Labelled("counted", fresh=False, prediction=1)
+    second.label("b", 0, source(2).bundle, LONG)
     sums, (window,) = reported(second)
-    assert not sums and (window.version, window.bundle, window.sketches) == (1, source(1).bundle, {"latency": b"\0"})
+    assert not sums and (window.version, window.bundle, window.duty) == (1, source(1).bundle, "active")
     assert (window.counters.labelled, window.counters.correct, window.counters.late) == (2, 1, 2)
+    confusion = LabelSketch.decode(window.sketches["labels"], 3).confusion
+    assert confusion is not None and confusion.tolist() == [[0, 1, 0], [0, 1, 0], [0, 0, 0]]
     assert reported(second) == ({}, [])
+
+
+class Steady:
+    """A clock that nobody sets."""
+
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_late_labels_lie_where_the_answers_were_given(tmp_path: Path) -> None:
+    steady, bundle = Steady(), source(1).bundle
+    feedback = Feedback("m", tmp_path, steady=steady, boot=1)
+    key = feedback.sources.add(source(1))
+    for steady.now, name in ((100.0, "a"), (130.0, "b"), (500.0, "c")):
+        feedback.answered(key, name, 1, 0.0)
+    steady.now = 520.0
+    assert feedback.label("c", 1, bundle, 60.0).fresh, "the window of its answer is open"
+    assert not any(feedback.label(name, 1, bundle, 60.0).fresh for name in ("a", "b")), "theirs is over"
+    _, (window,) = reported(feedback)
+    assert (window.counters.labelled, window.duration, window.ended_s) == (2, 30.0, 390.0)
+    message = decode_msgpack(message_of("cam-1", window, Reading(10_000.0, 0.5))(1, 1), Window)
+    assert message.start == 10_000.0 - 390.0 - 30.0 and message.uncertainty == pytest.approx(0.5 + 390 * DRIFT)
+    unsure = decode_msgpack(message_of("cam-1", window, Reading(10_000.0, None))(1, 1), Window)
+    assert unsure.uncertainty is None
+
+
+def test_after_a_restart_of_the_board_nobody_knows_when_an_answer_was_given(tmp_path: Path) -> None:
+    before = Feedback("m", tmp_path, steady=Steady(), boot=1)
+    before.answered(before.sources.add(source(1)), "a", 1, 0.0)
+    after = Feedback("m", tmp_path, steady=Steady(), boot=2)
+    assert not after.label("a", 1, source(1).bundle, LONG).fresh
+    _, (window,) = reported(after)
+    assert (window.counters.late, window.duration, window.ended_s) == (1, 0.0, None)
+    message = decode_msgpack(message_of("cam-1", window, Reading(10_000.0, 0.5))(1, 1), Window)
+    assert (message.start, message.uncertainty) == (10_000.0, None)
+
+
+def test_late_labels_have_the_noise_of_a_window() -> None:
+    feedback = Feedback("m", privacy=Privacy(epsilon=0.5), steady=Steady(), boot=1)
+    key = feedback.sources.add(source(1))
+    for number in range(40):
+        feedback.answered(key, str(number), 1, 0.0)
+        feedback.label(str(number), 1, source(2).bundle, LONG)
+    _, (window,) = reported(feedback)
+    assert 0 < window.rho <= rho_of(0.5, Privacy().delta) * (1 + 1e-9)
+    assert LabelSketch.decode(window.sketches["labels"], 3).noise > 0
+    assert window.counters.labelled == 40
 
 
 def test_arms_and_shadows_are_told_apart() -> None:
@@ -108,7 +170,7 @@ def test_arms_and_shadows_are_told_apart() -> None:
     shadow = feedback.sources.add(source(3, role="shadow", experiment=AB))
     feedback.answered(candidate, "a", 1, 0.5)
     feedback.answered(shadow, APART + "a", 0, 0.5)
-    assert feedback.label("a", 1, source(1).bundle).own is False
+    assert feedback.label("a", 1, source(1).bundle, LONG).fresh is False
     sums, windows = reported(feedback)
     assert not windows, "what is no active install's is in no window"
     assert {role: (arm.labelled, arm.correct) for role, arm in sums["ab-1"].arms.items()} == {

@@ -26,6 +26,8 @@ from agent_builders import (
 )
 from oip_builders import opened, served, serving
 
+from edgewise.sketch import SketchSpec, WindowSketches
+from edgewise.wire.codec import decode_json
 from edgewise.wire.control import Desired
 from edgewise.wire.experiment import AB, CanaryRequests, Escalate, Interleave, Policy, Shadow
 from edgewise.wire.windows import Counters, Window
@@ -224,7 +226,10 @@ def test_labels_find_their_answers_after_a_crash_and_after_a_rollout(
 
     wait_for(lambda: counted().labelled == 2, "both labels count for the version that answered")
     told = counted()
-    assert (told.correct, told.late, told.repeated, told.unknown) == (2, 1, 1, 1)
+    assert (told.correct, told.late, told.repeated, told.unknown) == (2, 2, 1, 1)
+    spec = decode_json(first.blobs[first.manifest.blobs["sketch"].sha256], SketchSpec)
+    labels = [WindowSketches.decode(spec, window.sketches).labels for window in hub.windows if window.counters.labelled]
+    assert sum(int(each.correct[best]) for each in labels if each is not None) == 2, "and say which class it was"
     assert all(window.counters.labelled == 0 for window in hub.windows if window.version == 2)
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from cameras import MODEL, OTHER_PROFILE, Cameras
 
+from edgewise.sketch.labels import LabelSketch
+from edgewise.wire.windows import Counters
 from edgewise_hub.monitoring import evidence
 from edgewise_hub.monitoring.evidence import Span
 
@@ -67,6 +70,29 @@ def test_what_waited_on_a_device_that_was_away_is_no_evidence_of_today(cameras: 
         everything = evidence.inferences(session, cameras.hub, model=MODEL)
     assert recent == 11_001, "of unknown time, perhaps after it, and after it"
     assert everything == 11_111
+
+
+def test_late_labels_count_by_the_time_of_their_answers_and_say_their_classes(cameras: Cameras, version: int) -> None:
+    cameras.now = 50_000.0
+    labels = LabelSketch(10)
+    labels.update(np.array([3, 3, 4]), np.array([3, 5, 4]))
+    late = {
+        "counters": Counters(labelled=3, correct=2, late=3),
+        "sketches": {"labels": labels.encode()},
+        "uncertainty": 1.0,
+    }
+    outcome = cameras.send(
+        cameras.window("cam-1", version, 10, uncertainty=1.0),
+        cameras.window("cam-1", version, 0, start=20_000.0, duration=600.0, **late),
+        cameras.window("cam-1", version, 0, start=49_999.0, duration=600.0, **late),
+    )
+    assert not outcome.refusals
+    with cameras.hub.database.read() as session:
+        (merged,) = evidence.merge(session, cameras.hub, model=MODEL).values()
+        (since,) = evidence.accuracy(session, cameras.hub, model=MODEL, since=40_000.0, group="district-a")
+    assert merged.sketches.labels is not None and merged.sketches.labels.arrived.tolist()[3:5] == [4, 2]
+    assert (merged.counters.labelled, merged.counters.late, merged.counters.inferences) == (6, 6, 10)
+    assert (since.labelled, since.correct) == (3, 2), "those of answers before then say nothing of now"
 
 
 def test_accuracy_by_group_and_version(cameras: Cameras, version: int) -> None:

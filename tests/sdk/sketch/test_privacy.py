@@ -54,7 +54,7 @@ def test_one_item_changes_no_more_than_is_accounted_for():
 
 def noised(seed, rho):
     window = stream(3, 200).sketches(range(200))
-    return window, add_noise(window, rho, random.Random(seed).randrange)
+    return window, add_noise(window.parts, rho, random.Random(seed).randrange)
 
 
 def test_noise_is_on_all_that_says_something_and_costs_no_more_than_allowed():
@@ -85,4 +85,4 @@ def test_noised_windows_are_decoded_and_merge_with_others():
 def test_a_window_in_which_nothing_was_seen_costs_nothing():
     window = WindowSketches(SPEC)
     window.update(0.1)
-    assert add_noise(window, 0.5, random.Random(0).randrange) == 0.0 and window.encode().keys() == {"latency"}
+    assert add_noise(window.parts, 0.5, random.Random(0).randrange) == 0.0 and window.encode().keys() == {"latency"}
