@@ -30,6 +30,7 @@ from edgewise_compiler.passes.graph import (
     WEIGHTED,
     Links,
     anonymize,
+    fresh,
     load_ready,
     rename,
     save,
@@ -58,6 +59,7 @@ class Quantize(Pass):
     """Static quantization: activations per tensor (u8 or s8), weights per channel (s8)."""
 
     name = "quantize"
+    version = 2
     title = "quantize to int8"
     paper = "Jacob et al. 2018, arXiv:1712.05877; Krishnamoorthi 2018, arXiv:1806.08342 (per channel)"
     takes = {"model": "onnx", "ranges": "ranges"}
@@ -220,6 +222,7 @@ def quantize_graph(
     Raises CompileError (code ``cannot-quantize``).
     """
     copy = onnx.ModelProto.FromString(model.SerializeToString())
+    _own_biases(copy.graph)
     # Says that types are known already: it would write the model to disk and read it again.
     onnx.helper.set_model_props(copy, {"onnx.infer": "onnxruntime.quant"})
     spans = TensorsData(
@@ -250,6 +253,21 @@ def quantize_graph(
     sweep(made)
     anonymize(made)
     return made
+
+
+def _own_biases(graph: onnx.GraphProto) -> None:
+    """A bias that several layers share becomes one for each: their scales differ. onnxruntime's quantizer does so too,
+    but calls the copies by names that the graph may have already."""
+    give, taken = fresh(graph), set[str]()
+    weights = {tensor.name: tensor for tensor in graph.initializer}
+    for node in graph.node:
+        if node.op_type not in WEIGHTED or len(node.input) < 3 or node.input[2] not in weights:
+            continue
+        if node.input[2] in taken:
+            copy = graph.initializer.add()
+            copy.CopyFrom(weights[node.input[2]])
+            copy.name = node.input[2] = give(f"{node.name}.bias")
+        taken.add(node.input[2])
 
 
 def unround(graph: onnx.GraphProto, tensors: Collection[str]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from itertools import product
+from itertools import pairwise, product
 
 import numpy as np
 import pytest
@@ -232,6 +232,21 @@ def test_percentile_and_entropy_cut_a_lonely_outlier():
     for low, high in (by_percentile(counts, span, 99.99), by_entropy(counts, span)):
         assert -6 < low < -2
         assert 2 < high < 8
+
+
+def test_a_bias_that_layers_share_is_copied_under_a_name_of_its_own(make_bench, build):
+    """A TensorFlow export shares one bias of zeros, and has a tensor that is called as onnxruntime calls its copy."""
+    random = np.random.default_rng(0)
+    weights = {f"w{index}": random.normal(size=(4, 4, 3)).astype(np.float32) / 3 for index in range(3)}
+    weights["bias"] = np.zeros(4, np.float32)
+    names = ["x", "bias1", "bias2", "y"]
+    nodes = [
+        helper.make_node("Conv", [before, f"w{index}", "bias"], [after], name=f"conv{index}", pads=[1, 1])
+        for index, (before, after) in enumerate(pairwise(names))
+    ]
+    bench = make_bench(Data({"x": random.normal(size=(24, 4, 16)).astype(np.float32)}))
+    base, quantized = int8(bench, build(nodes, {"x": ["n", 4, 16]}, {"y": ["n", 4, 16]}, weights), last_float=False)
+    assert bench.snr(base, quantized) > 20
 
 
 def test_what_the_quantizer_cannot_take_stays_float(make_bench, build):
