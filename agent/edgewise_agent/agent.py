@@ -30,7 +30,7 @@ from edgewise.wire.health import STREAM_HEALTH
 from edgewise.wire.windows import STREAM_SAMPLES, STREAM_WINDOWS, Ack
 from edgewise_agent import __version__, limits, trust
 from edgewise_agent.actions import Actions
-from edgewise_agent.clock import Clock
+from edgewise_agent.clock import Clock, boot_tag
 from edgewise_agent.connection import Connection
 from edgewise_agent.download import BlockRefused
 from edgewise_agent.events import ChildSaid, Connected, Disconnected, Event, Inbound
@@ -62,7 +62,8 @@ from edgewise_agent.update.wheels import BadWheel
 from edgewise_agent.windows import merging, privacy
 from edgewise_agent.windows.consent import SampleKeeper
 from edgewise_agent.windows.message import message_of
-from edgewise_agent.windows.spool import Spool
+from edgewise_agent.windows.spool import IN_FLIGHT, Spool
+from edgewise_agent.windows.times import Mark, placed
 
 log = logging.getLogger(__name__)
 
@@ -124,7 +125,7 @@ class Agent:
         )
         self._actions = Actions(identity, blobs, installs, children, self._publish_progress, self._sampling)
         self._verify = verifier(identity.keys)
-        self._time = Clock(wall=clock)
+        self._time, self._boot = Clock(wall=clock), boot_tag()
         self._load_trust()
         self._connection = Connection(identity, disk, data / "session", self.events)
         self._transfer = Transfer(
@@ -264,10 +265,14 @@ class Agent:
 
     def _keep(self, stream: str, closed: WindowClosed | ExperimentClosed | HealthClosed) -> None:
         try:
-            self._spools[stream].add(message_of(self._identity.device, closed, self._time.read()))
+            message = message_of(self._identity.device, closed, self._time.read(), self._mark())
+            self._spools[stream].add(message)
         except EdgewiseError as error:
             self._lost += 1
             log.error("a window is lost: %s", error)
+
+    def _mark(self) -> Mark:
+        return Mark(self._boot, self._time.steady())
 
     # Desired state
 
@@ -461,11 +466,14 @@ class Agent:
             STREAM_HEALTH: topics.windows,
             STREAM_SAMPLES: topics.sample,
         }
+        is_known = self._time.read().uncertainty is not None
         for stream, spool in self._spools.items():
             topic = topic_of[stream](self._identity.tenant, self._identity.device, stream)
-            while (outgoing := spool.next(now)) is not None:
+            while (
+                outgoing := spool.next(now, IN_FLIGHT if is_known else 1)
+            ) is not None:  # the first ack says the time
                 self._time.sent((stream, spool.epoch, outgoing.entry.last))
-                if not self._connection.publish(topic, outgoing.data):
+                if not self._connection.publish(topic, placed(outgoing.data, self._mark(), self._time.read())):
                     break
                 spool.sent(outgoing, now)
 

@@ -62,7 +62,7 @@ def boot_tag(root: Path = Path("/")) -> int:
 
 
 class Clock:
-    """One device's clock. ``root`` is where the system's files are."""
+    """One device's clock. ``steady`` is what it counts on; ``root`` is where the system's files are."""
 
     def __init__(
         self,
@@ -70,7 +70,7 @@ class Clock:
         wall: Callable[[], float] = time.time,
         root: Path = Path("/"),
     ) -> None:
-        self._steady, self._wall, self._root = steady, wall, root
+        self.steady, self._wall, self._root = steady, wall, root
         self._floor = 0.0
         self._anchor: _Anchor | None = None
         self._sent: OrderedDict[Hashable, float] = OrderedDict()
@@ -81,13 +81,13 @@ class Clock:
 
     def sent(self, message: Hashable) -> None:
         """A message goes out whose ack will say when the hub had it; sent again, its first time counts."""
-        self._sent.setdefault(message, self._steady())
+        self._sent.setdefault(message, self.steady())
         while len(self._sent) > MAX_WAITING:
             self._sent.popitem(last=False)
 
     def acknowledged(self, message: Hashable, at: float) -> None:
         """The hub had this message at ``at``, by its clock; 0: it did not say."""
-        sent, now = self._sent.pop(message, None), self._steady()
+        sent, now = self._sent.pop(message, None), self.steady()
         if sent is None or at <= 0:
             return
         half = (now - sent) / 2
@@ -103,7 +103,7 @@ class Clock:
     def read(self) -> Reading:
         """The best that is known now."""
         wall = self._wall()
-        held = self._held(self._steady())
+        held = self._held(self.steady())
         is_set = wall >= self._floor and (self._root / SYNCHRONIZED).exists()
         if held is not None and not (
             is_set and held.uncertainty > SYNCHRONIZED_S and abs(wall - held.at) <= SYNCHRONIZED_S + held.uncertainty

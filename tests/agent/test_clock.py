@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -10,12 +11,25 @@ from hypothesis import strategies as st
 
 from edgewise.sketch import SketchSpec
 from edgewise.wire.codec import decode_msgpack
-from edgewise.wire.windows import Window
+from edgewise.wire.windows import Counters, Window
 from edgewise_agent.clock import DRIFT, MAX_WAITING, SYNCHRONIZED, SYNCHRONIZED_S, Clock, Reading, steady_clock
+from edgewise_agent.serving.channel import WindowClosed
 from edgewise_agent.windows.collector import Collector
 from edgewise_agent.windows.message import message_of
+from edgewise_agent.windows.times import Mark, placed
 
 HUB = 1.8e9
+CLOSED = partial(
+    WindowClosed,
+    model="m",
+    version=1,
+    bundle="b" * 64,
+    spec="c" * 64,
+    start=0.0,
+    duration=60.0,
+    counters=Counters(errors=1),
+    sketches={},
+)
 
 
 class World:
@@ -151,3 +165,38 @@ def test_a_window_is_placed_by_its_end_however_the_clock_was_set_meanwhile(tmp_p
     window = decode_msgpack(message_of("cam-1", closed, world.clock.read())(7, 3), Window)
     assert (window.epoch, window.first, window.last, window.duration) == (7, 3, 3, 60.0)
     assert window.start == pytest.approx(HUB, abs=0.2) and window.uncertainty == pytest.approx(0.1, abs=0.02)
+
+
+@given(
+    off=st.sampled_from(WRONG),
+    rate=st.floats(1 - DRIFT, 1 + DRIFT),
+    waited=st.floats(0, 90 * 86_400),
+    ended_s=st.floats(0, 3600),
+    out_s=st.floats(0, 5),
+)
+def test_a_window_of_unknown_time_is_placed_when_it_goes_out(
+    tmp_path_factory: pytest.TempPathFactory, off: float, rate: float, waited: float, ended_s: float, out_s: float
+) -> None:
+    world = World(tmp_path_factory.getbasetemp(), off, rate)
+    closed = CLOSED(duration=60.0 * rate, ended_s=ended_s * rate)
+    ended = world.true - ended_s
+    kept = message_of("cam-1", closed, world.clock.read(), Mark(1, world.clock.steady()))(7, 3)
+    world.true += waited
+    world.exchange(out_s, out_s)
+    now, reading = Mark(1, world.clock.steady()), world.clock.read()
+    sent = decode_msgpack(placed(kept, now, reading), Window)
+    assert sent.uncertainty is not None and (sent.epoch, sent.first, sent.last) == (7, 3, 3)
+    assert abs(sent.start + sent.duration - ended) <= sent.uncertainty * (1 + 2 * DRIFT) + 1e-3
+    assert b"mark" not in placed(kept, now, reading)
+    for nobody_knows in (placed(kept, Mark(2, now.steady), reading), placed(kept, now, Reading(5.0, None))):
+        assert decode_msgpack(nobody_knows, Window).uncertainty is None and b"mark" not in nobody_knows
+
+
+def test_what_was_placed_at_its_end_goes_out_as_it_is(tmp_path: Path) -> None:
+    world = World(tmp_path, 0.0)
+    world.exchange(0.1, 0.1)
+    kept = message_of("cam-1", CLOSED(), world.clock.read(), Mark(1, world.clock.steady()))(7, 3)
+    assert b"mark" not in kept
+    assert placed(kept, Mark(1, world.clock.steady() + 1e6), Reading(5.0, 1.0)) == kept
+    late = message_of("cam-1", CLOSED(ended_s=None), Reading(5.0, None), Mark(1, 100.0))(7, 3)
+    assert b"mark" not in late, "of a start of the system before this one"

@@ -25,7 +25,9 @@ from agent_builders import (
 )
 
 from edgewise.wire.blocks import BLOCK_SIZE
+from edgewise.wire.codec import decode_msgpack
 from edgewise.wire.control import SampleRequest
+from edgewise.wire.windows import Window
 from edgewise_agent.store.disk import Disk
 from edgewise_agent.windows.consent import Grant, save_grants
 
@@ -84,7 +86,12 @@ def test_windows_wait_for_the_ack_and_survive_kill_9(agent: AgentProcess, hub: M
         call(agent.url + INFER, infer_body())
     sent = wait_for(lambda: list(hub.windows), "a window")
     spool = agent.data / "spool" / "inference"
-    assert list(spool.glob("*.msg")), "no ack: it is kept"
+
+    def kept() -> int:
+        windows = [decode_msgpack(path.read_bytes(), Window) for path in spool.glob("*.msg")]
+        return sum(window.counters.inferences for window in windows)
+
+    wait_for(lambda: kept() == 3, "no ack: it is kept")
     agent.kill()
     agent.start()
     wait_for(lambda: len(hub.windows) > len(sent), "sent again after the restart")
@@ -102,6 +109,36 @@ def test_windows_wait_for_the_ack_and_survive_kill_9(agent: AgentProcess, hub: M
     assert abs(hub.windows[-1].start + hub.windows[-1].duration - time.time()) < 600
     wait_for(lambda: hub.healths, "how the device is")
     assert hub.healths[-1].gauges["disk_free"].mean > 0
+
+
+def test_windows_made_before_anybody_knew_the_time_are_placed_once_it_is_known(
+    agent: AgentProcess, hub: MiniHub, key: HubKey
+) -> None:
+    began, hub.acking = time.time(), False
+    install(agent, hub, key, 1, 1)
+    spool = agent.data / "spool" / "inference"
+
+    def make_windows(number: int) -> None:
+        def enough() -> bool:
+            call(agent.url + INFER, infer_body())
+            return len(list(spool.glob("*.msg"))) >= number
+
+        wait_for(enough, f"{number} windows wait")
+
+    make_windows(3)
+    agent.kill()
+    agent.start()
+    make_windows(6)
+    heard = wait_for(lambda: list(hub.windows), "one goes out, to learn the time by its ack")
+    assert {window.first for window in heard} == {1} and heard[-1].uncertainty is None
+    hub.acking = True
+    hub.ack("inference", heard[-1].epoch, 1)
+    placed = wait_for(lambda: [w for w in list(hub.windows) if 2 <= w.first <= 6][4:] and list(hub.windows), "the rest")
+    first = {window.first: window for window in placed if window.first > 1}
+    assert sorted(first)[:5] == [2, 3, 4, 5, 6] and all(w.uncertainty is not None for w in first.values())
+    at = [first[number].start for number in (2, 3, 4, 5, 6)]
+    off = max(window.uncertainty or 0.0 for window in first.values())
+    assert at == sorted(at) and began - off <= at[0] and at[-1] <= time.time() + off
 
 
 def test_download_resumes_after_kill_9(agent: AgentProcess, hub: MiniHub, key: HubKey) -> None:

@@ -25,6 +25,7 @@ from edgewise.wire.experiment import AB, Arm, Experiment, Sums
 from edgewise.wire.health import Gauge, Health
 from edgewise.wire.windows import Ack, Counters, Sample, Samples, Window
 from edgewise_agent import trust
+from edgewise_agent.clock import Reading
 from edgewise_agent.delta import patched
 from edgewise_agent.serving import http
 from edgewise_agent.serving.oip import messages
@@ -33,6 +34,7 @@ from edgewise_agent.store.disk import Disk
 from edgewise_agent.store.installs import Installs
 from edgewise_agent.windows import privacy, segment
 from edgewise_agent.windows.consent import CONSENT_FILE, load_grants
+from edgewise_agent.windows.times import Mark, marked, placed
 from edgewise_compiler.sources.tflite_file import read_tflite
 from edgewise_hub.registry.diff import diff
 
@@ -249,6 +251,10 @@ DECODERS: dict[str, Decoder] = {
     "delta": Decoder(_patch, [diff(BASE, TARGET)]),
     "infer": Decoder(_infer, _infer_examples()),
     "http": Decoder(_http, [b"POST /v2/models/m/infer HTTP/1.1\r\nHost: localhost:1\r\nContent-Length: 3"]),
+    "marked span": Decoder(
+        lambda data: placed(data, Mark(1, 400.0), Reading(1e9, 2.0)),
+        [marked(encode_msgpack(message), Mark(1, 160.0)) for message in MESSAGES if isinstance(message, Window)],
+    ),
     "segment": Decoder(_segment, [segment.encode(3, [(5, b"abc"), (9, b"de")])[1]]),
     "files": Decoder(_files, [b'{"m":{"count":1,"bytes":2}}', b'{"models":{"m":{}}}']),
     "topic": Decoder(_topic, [b"ew/1/main/d/cam-1/windows/inference"]),

@@ -3,8 +3,9 @@
 Rules that hold here:
 - windows merge only within one (model, version, bundle, duty, spec), experiments within one and its versions;
 - a merged span reaches from the first start to the last end, and its time is as uncertain as the least certain of them;
-- where the time is not known at all, it begins at the first's start and lasts as long as all together; known and
-  unknown times never mix, so one wrong clock cannot stretch a window over years;
+- where the time is not known yet (``times``), the same holds of its marks; where it never will be, it begins at the
+  first's start and lasts as long as all together. Known, marked and unknown times never mix, nor marks of two starts of
+  the system, so one wrong clock cannot stretch a window over years;
 - every count is a sum, so the order does not matter.
 """
 
@@ -24,20 +25,26 @@ from edgewise.wire.experiment import Experiment
 from edgewise.wire.health import Health
 from edgewise.wire.spans import Span
 from edgewise.wire.windows import MAX_FEATURES, Counters, Window
+from edgewise_agent.windows.times import Mark, mark_of, marked
 
 S = TypeVar("S", bound=Span)
 
 
 class Times(NamedTuple):
-    """``Span``'s times."""
+    """``Span``'s times, and its mark."""
 
     start: float
     duration: float
     uncertainty: float | None
+    mark: Mark | None = None
 
 
 def union(a: Times, b: Times) -> Times:
     """Both spans as one, by the rules above; ``a`` is the older."""
+    if a.mark is not None and b.mark is not None:
+        end = max(a.mark.steady, b.mark.steady)
+        begin = min(a.mark.steady - a.duration, b.mark.steady - b.duration)
+        return Times(a.start, end - begin, None, Mark(a.mark.boot, end))
     if a.uncertainty is None or b.uncertainty is None:
         return Times(a.start, a.duration + b.duration, None)
     start = min(a.start, b.start)
@@ -60,22 +67,24 @@ class SpanMerging(Generic[S]):
             message = decode_msgpack(data, self.kind)
         except EdgewiseError:
             return None
-        return (message.uncertainty is None, self.same(message))
+        mark = mark_of(data)
+        return (message.uncertainty is None, None if mark is None else mark.boot, self.same(message))
 
     def merge(self, older: bytes, newer: bytes) -> bytes | None:
         """None where the two are too much for one message."""
         try:
             a, b = decode_msgpack(older, self.kind), decode_msgpack(newer, self.kind)
-            times = union(_times(a), _times(b))
-            data = encode_msgpack(msgspec.structs.replace(self.add(a, b), **times._asdict()))
+            start, duration, uncertainty, mark = union(_times(a, mark_of(older)), _times(b, mark_of(newer)))
+            both = msgspec.structs.replace(self.add(a, b), start=start, duration=duration, uncertainty=uncertainty)
+            data = encode_msgpack(both)
             decode_msgpack(data, self.kind)  # a sum may be past what its field can hold
-            return data
+            return data if mark is None else marked(data, mark)
         except EdgewiseError:
             return None
 
 
-def _times(span: Span) -> Times:
-    return Times(span.start, span.duration, span.uncertainty)
+def _times(span: Span, mark: Mark | None) -> Times:
+    return Times(span.start, span.duration, span.uncertainty, mark)
 
 
 def _add_windows(a: Window, b: Window) -> Window:

@@ -168,14 +168,14 @@ class Spool:
         self._given = number
         return True
 
-    def next(self, now: float) -> Outgoing | None:
-        """The message to publish now, in order; at most IN_FLIGHT are beyond the ack. Raises DiskError."""
+    def next(self, now: float, at_once: int = IN_FLIGHT) -> Outgoing | None:
+        """The message to publish now, in order; at most ``at_once`` are beyond the ack. Raises DiskError."""
         if now < self._wait_until:
             return None
         if self._sent > self._cursor.acked and now - self._progress_at >= self._resend_s:
             self._sent = self._cursor.acked
             self._resend_s = decorrelated(self._resend_s, self._draw, RESEND_S, MAX_RESEND_S)
-        for file, entry in islice(self._waiting(), IN_FLIGHT):
+        for file, entry in islice(self._waiting(), at_once):
             if entry.last > self._sent:
                 if entry.last > self._offered:
                     self._save(Cursor(epoch=self.epoch, acked=self._cursor.acked, offered=entry.last + _AHEAD))

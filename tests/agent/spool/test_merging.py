@@ -13,8 +13,10 @@ from edgewise.wire import sums
 from edgewise.wire.codec import decode_msgpack, encode_msgpack
 from edgewise.wire.experiment import Arm, Experiment, Sums
 from edgewise.wire.windows import MAX_FEATURES, Counters, Window
+from edgewise_agent.clock import Reading
 from edgewise_agent.windows import merging
 from edgewise_agent.windows.merging import Times, union
+from edgewise_agent.windows.times import Mark, marked, placed
 
 SPEC = SketchSpec(classes=6, confidence_edges=[0.4, 0.6, 0.9])
 DIGEST = "a" * 64
@@ -98,6 +100,19 @@ def test_times_are_as_wide_and_as_uncertain_as_both() -> None:
     assert union(Times(100.0, 60.0, 0.5), Times(300.0, 60.0, 2.0)) == Times(100.0, 260.0, 2.0)
     assert union(Times(100.0, 60.0, 0.5), Times(90.0, 60.0, 0.1)) == Times(90.0, 70.0, 0.5), "a clock that stepped back"
     assert union(Times(0.0, 60.0, None), Times(2e9, 60.0, None)) == Times(0.0, 120.0, None), "a wrong clock"
+    marks = Mark(1, 160.0), Mark(1, 300.0)
+    assert union(Times(0.0, 60.0, None, marks[0]), Times(2e9, 60.0, None, marks[1])) == (0.0, 200.0, None, marks[1])
+
+
+def test_what_will_be_placed_merges_with_its_like_alone_and_is_placed_as_a_whole() -> None:
+    unknown = encode_msgpack(window(uncertainty=None))
+    older, newer = marked(unknown, Mark(1, 160.0)), marked(unknown, Mark(1, 300.0))
+    keys = [merging.WINDOWS.key(data) for data in (unknown, older, marked(unknown, Mark(2, 160.0)))]
+    assert len(set(keys)) == 3 and merging.WINDOWS.key(newer) == keys[1]
+    both = merging.WINDOWS.merge(older, newer)
+    assert both is not None
+    found = decode_msgpack(placed(both, Mark(1, 400.0), Reading(1e9, 2.0)), Window)
+    assert (found.start, found.duration) == (1e9 - 300.0, 200.0)
 
 
 def test_what_is_too_much_for_one_message_stays_apart() -> None:
