@@ -5,7 +5,8 @@ Rules that hold here:
   time; where that window is over by now it is ``late``, and goes with its like into a window of their own, which lies
   where the answers were given: by a clock that nobody sets, as far as the system was not started anew;
 - the first label of an item counts; another one is ``repeated``, and one of an item that is not remembered ``unknown``;
-- an install that did not answer (a shadow, the other one of an interleaving) is labelled with the one that did;
+- an install that did not answer (a shadow, the other one of an interleaving) is labelled with the one that did; a
+  label that comes before a shadow ran waits for it;
 - clicks on an interleaved ranking are settled ``settle_s`` after the first one of the request: who has more has won.
 """
 
@@ -101,6 +102,8 @@ class Feedback:
         """Drafts with clicks, by their keys -> Unix seconds of the first."""
         self._late: dict[tuple[bytes, bool], _Late] = {}
         """By the key of the source, and whether it is known when the answers were given."""
+        self._expected: dict[str, dict[str, int]] = {}
+        """Requests that a shadow will see -> labels of their items that came before."""
         self._began = time.monotonic()
         self._lock = threading.Lock()
         if folder is not None and (folder / f"{model}.drafts").exists():
@@ -114,7 +117,34 @@ class Feedback:
         """An item's label. ``active``: the bundle that is active now; ``open_s``: how old its present window is."""
         found = self._label(name, label, active, open_s)
         apart = self._label(APART + name, label, active, open_s)
+        if found.counted == "counted" and apart.counted == "unknown" and not self._hold(name, label):
+            self._label(APART + name, label, active, open_s)  # it ran meanwhile, or never will
         return found if found.counted != "unknown" else Labelled(apart.counted)
+
+    def expect(self, request: str) -> None:
+        """A shadow will see this request, or will not after all: ``seen`` tells."""
+        with self._lock:
+            self._expected.setdefault(request, {})
+
+    def seen(self, request: str) -> None:
+        """The shadow has seen it, or never will: the labels that waited count, where it gave an answer."""
+        with self._lock:
+            waited = self._expected.pop(request, {})
+        for name, label in waited.items():
+            self._label(APART + name, label, "", 0.0)
+
+    def expect_none(self) -> None:
+        """There is no shadow any more."""
+        with self._lock:
+            self._expected.clear()
+
+    def _hold(self, name: str, label: int) -> bool:
+        """Keep the label for the shadow; False where it will not see the request of this item."""
+        with self._lock:
+            waiting = self._expected.get(name, self._expected.get(name.rpartition("/")[0]))
+            if waiting is not None:
+                waiting.setdefault(name, label)
+            return waiting is not None
 
     def _label(self, name: str, label: int, active: str, open_s: float) -> Labelled:
         with self._lock:

@@ -179,6 +179,29 @@ def test_arms_and_shadows_are_told_apart() -> None:
     }
 
 
+def test_a_label_that_comes_before_the_shadow_ran_waits_for_it() -> None:
+    feedback, active = Feedback("m"), source(1).bundle
+    ours = feedback.sources.add(source(1, experiment=AB))
+    shadow = feedback.sources.add(source(2, role="shadow", experiment=AB))
+    for request in ("a", "b", "c", "d"):
+        feedback.answered(ours, request, 1, 0.5)
+    for request in ("a", "b/7", "c"):  # d is not among those that it will see
+        feedback.expect(request)
+    feedback.answered(ours, "b/7/0", 1, 0.5)
+    for name in ("a", "a", "b/7/0", "c", "d", "b/7/1"):
+        feedback.label(name, 1, active, LONG)
+    feedback.answered(shadow, APART + "a", 1, 0.5)
+    feedback.answered(shadow, APART + "b/7/0", 0, 0.5)
+    for request in ("a", "b/7", "c"):  # of c it gave no answer
+        feedback.seen(request)
+    assert feedback.label("a", 0, active, LONG).counted == "repeated"
+    arms = reported(feedback)[0]["ab-1"].arms
+    assert (arms["active"].labelled, arms["shadow"].labelled, arms["shadow"].correct) == (4, 2, 1)
+    feedback.expect("e")
+    feedback.expect_none()
+    assert not feedback._expected, "nothing is kept of it"
+
+
 def test_clicks_credit_the_team_that_picked_and_settle_once(tmp_path: Path) -> None:
     feedback = Feedback("m", tmp_path)
     key = feedback.sources.add(source(1, experiment=AB))

@@ -22,14 +22,15 @@ class Arms:
     which: Experiment
     recorder: Recorder
 
-    def run(self, role: Role, request: Request, *, apart: bool = False) -> Answer:
-        """Run one install. ``apart``: its answer does not go out. Raises as the install does."""
+    def run(self, role: Role, request: Request, *, apart: bool = False, first: bool = False) -> Answer:
+        """Run one install. ``apart``: its answer does not go out; ``first``: before the active one, so that nobody
+        knows yet whether an input that it refuses is the application's fault. Raises as the install does."""
         install = self.active if role == "active" or self.other is None else self.other
         started = time.perf_counter()
         try:
             answer = install.answer_alone(request, apart=apart)
         except InputRefused:
-            if role != "active":  # what the active install refuses speaks of the application
+            if role != "active" and not first:  # what the active install refuses speaks of the application
                 self.recorder.failed(role)
             raise
         except InferenceFailed:

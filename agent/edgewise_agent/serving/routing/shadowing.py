@@ -21,19 +21,26 @@ class Shadowing:
         """By the active install."""
         answer = self._arms.run("active", request)
         answer.parameters["arm"] = "active"
-        if mirrored(self.policy, request=request.id) and not self._mirror.offer(lambda: self._see(request, answer)):
-            self._arms.recorder.count("compared", dropped=1)
+        if mirrored(self.policy, request=request.id):
+            feedback = self._arms.active.feedback
+            feedback.expect(request.id)
+            if not self._mirror.offer(lambda: self._see(request, answer)):
+                feedback.seen(request.id)
+                self._arms.recorder.count("compared", dropped=1)
         return answer
 
     def close(self) -> None:
         """Its time is over; what waits is let go."""
         self._mirror.close()
+        self._arms.active.feedback.expect_none()
 
     def _see(self, request: Request, went_out: Answer) -> None:
         try:
             answer = self._arms.run("shadow", request, apart=True)
         except (InputRefused, InferenceFailed):
             return  # counted
+        finally:
+            self._arms.active.feedback.seen(request.id)
         output = self._arms.active.model.manifest.scores
         comparison = compare(went_out.outputs[output], answer.outputs[output]) if output is not None else None
         if comparison is not None:
