@@ -59,7 +59,7 @@ class ServeProcess:
                     stdout=subprocess.DEVNULL,
                     stderr=subprocess.PIPE,
                     start_new_session=True,  # a Ctrl-C is for the supervisor, which then drains the child
-                    env=dict(os.environ, ORT_DISABLE_TELEMETRY="1"),
+                    env=dict(os.environ, ORT_DISABLE_TELEMETRY="1", OPENBLAS_NUM_THREADS="1"),
                 )
             except OSError as error:
                 ours.close()
