@@ -51,7 +51,7 @@ from edgewise_agent.serving.channel import (
 )
 from edgewise_agent.serving.children import Children
 from edgewise_agent.serving.options import Options
-from edgewise_agent.serving.process import ServeProcess
+from edgewise_agent.serving.process import Serving
 from edgewise_agent.store.blobs import BlobStore
 from edgewise_agent.store.disk import Disk, DiskError
 from edgewise_agent.store.installs import Installs
@@ -226,11 +226,11 @@ class Agent:
         if self._actions.desired is not None:
             self._transfer.limit(self._actions.desired.transfer, self._now())
 
-    def _child_said(self, child: ServeProcess, message: FromChild | None) -> None:
+    def _child_said(self, child: Serving, message: FromChild | None) -> None:
         """On a child's reader thread; waits while the queue is full, which slows the child down."""
         self.events.put(ChildSaid(child, message))
 
-    def _child(self, process: ServeProcess, message: FromChild | None) -> None:
+    def _child(self, process: Serving, message: FromChild | None) -> None:
         children, now = self._actions.children, self._now()
         if message is None:
             gone = children.gone(process)
@@ -251,7 +251,7 @@ class Agent:
             case SampleTaken():
                 self._samples.take(message, self._sample_request(message.model), now)
 
-    def _listening(self, process: ServeProcess) -> None:
+    def _listening(self, process: Serving) -> None:
         line: dict[str, str | int] = {
             "event": "listening",
             "url": self._url,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from edgewise_agent.serving.channel import FromChild
-from edgewise_agent.serving.process import ServeProcess
+from edgewise_agent.serving.process import Serving
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Inbound:
 class ChildSaid:
     """A serve child's message; None: its channel is closed and it is gone."""
 
-    child: ServeProcess
+    child: Serving
     message: FromChild | None
 
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import psutil
 import pytest
 from agent_builders import (
     DEVICE,
@@ -77,6 +80,29 @@ def test_installs_switches_and_reports_each_step(agent: AgentProcess, hub: MiniH
     agent.stop()
     wait_for(lambda: not hub.presence[-1].online, "the agent said goodbye")
     assert agent.process.returncode == 0
+
+
+def test_without_a_model_there_is_one_process(agent: AgentProcess, hub: MiniHub, key: HubKey) -> None:
+    own, asked, done = psutil.Process(agent.process.pid), [], threading.Event()
+
+    def ask() -> None:
+        while not done.is_set():
+            asked.append(call(agent.url + "/v2/health/ready")[0])
+
+    assert agent.serve_pid() == own.pid and own.children() == []
+    with ThreadPoolExecutor(2) as pool:
+        threads = [pool.submit(ask) for _ in range(2)]
+        try:
+            install(agent, hub, key, 1, 1)
+            assert [child.pid for child in own.children()] == [agent.serve_pid()]
+            assert call(agent.url + INFER, infer_body())[0] == 200
+            hub.publish(make_desired(2, None))
+            wait_for(lambda: own.children() == [], "the serve child has left")
+        finally:
+            done.set()
+        assert [thread.result() for thread in threads] == [None, None]
+    assert agent.serve_pid() == own.pid and set(asked) == {200}
+    assert call(agent.url + INFER, infer_body())[0] == 404
 
 
 def test_windows_wait_for_the_ack_and_survive_kill_9(agent: AgentProcess, hub: MiniHub, key: HubKey) -> None:

@@ -5,7 +5,8 @@ Rules that hold here:
 - a child that is silent for ``HANG_S`` (``START_S`` until its first word) is ended, and is then as dead as one that
   crashed;
 - a child that leaves has ``DRAIN_S`` to answer what is in flight and to give its last windows away;
-- a child that takes far more memory than it may is ended; one that has grown a little past it is told of.
+- a child that takes far more memory than it may is ended; one that has grown a little past it is told of;
+- without a model there is no process: ``idle`` answers.
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ from edgewise_agent.reconcile import Child
 from edgewise_agent.serving.allowance import Allowance, has_grown, is_too_much
 from edgewise_agent.serving.answers import forget
 from edgewise_agent.serving.channel import FromChild, Heartbeat, Listening, Load, Ready, Serve, ServeModel
+from edgewise_agent.serving.idle import IdleServer
 from edgewise_agent.serving.options import Options
-from edgewise_agent.serving.process import ServeProcess
+from edgewise_agent.serving.process import ServeProcess, Serving
 from edgewise_agent.trial import HANG_S
 
 log = logging.getLogger(__name__)
@@ -31,14 +33,14 @@ DRAIN_S = 15.0
 START_S = 60.0
 """Until its first word: a busy small board takes its time to start Python."""
 Role = Literal["serving", "candidate", "leaving"]
-Said = Callable[[ServeProcess, FromChild | None], None]
+Said = Callable[[Serving, FromChild | None], None]
 
 
 @dataclass
 class Running:
     """A serve child that lives. Times are monotonic seconds."""
 
-    process: ServeProcess
+    process: Serving
     heard_at: float
     started: bool = False
     """Has it said anything yet?"""
@@ -106,7 +108,7 @@ class Children:
         if self.serving is not None:
             self.serving.process.send(Serve())
 
-    def role(self, process: ServeProcess) -> tuple[Role, Running] | None:
+    def role(self, process: Serving) -> tuple[Role, Running] | None:
         """Who is this? None for one that is gone."""
         if self.serving is not None and self.serving.process is process:
             return "serving", self.serving
@@ -114,7 +116,7 @@ class Children:
             return "candidate", self.candidate
         return next((("leaving", child) for child in self.leaving if child.process is process), None)
 
-    def heard(self, process: ServeProcess, message: FromChild, now: float) -> None:
+    def heard(self, process: Serving, message: FromChild, now: float) -> None:
         """Keep what a message says of its child."""
         found = self.role(process)
         if found is None:
@@ -135,7 +137,7 @@ class Children:
                 if child.ready:
                     child.rss_least = min(rss, child.rss_least)
 
-    def gone(self, process: ServeProcess) -> tuple[Role, Running] | None:
+    def gone(self, process: Serving) -> tuple[Role, Running] | None:
         """A child's channel closed: forget it; who was it?"""
         found = self.role(process)
         if found is None:
@@ -177,6 +179,8 @@ class Children:
             self._leave(child, now)
 
     def _spawn(self, models: list[ServeModel], now: float) -> Running:
+        if not models and self._options.grpc_port is None:
+            return Running(IdleServer(self._listeners, self._options, self._said), heard_at=now)
         load = Load(
             blobs=str(self._blobs),
             answers=None if self._answers is None else str(self._answers),

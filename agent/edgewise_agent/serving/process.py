@@ -14,6 +14,7 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import msgspec
 
@@ -33,6 +34,31 @@ class StartFailed(EdgewiseError):
     code = "start-failed"
 
 
+class Serving(Protocol):
+    """What serves, as its supervisor sees it: a process of its own, or ``idle``. ``bundles``: place -> bundle."""
+
+    bundles: dict[str, str]
+
+    @property
+    def pid(self) -> int:
+        """Process id."""
+
+    def send(self, message: ToChild) -> None:
+        """Tell it something."""
+
+    def drain(self) -> None:
+        """Ask it to finish and leave."""
+
+    def kill(self) -> None:
+        """End it now."""
+
+    def ended(self) -> str:
+        """How it ended, in words, once it has said None."""
+
+    def tail(self, secrets: tuple[str, ...] = ()) -> str:
+        """The last lines of its log, without secrets."""
+
+
 class ServeProcess:
     """One serve child. ``bundles``: place -> bundle that it was started for.
 
@@ -43,7 +69,7 @@ class ServeProcess:
         self,
         load: Load,
         listeners: Sequence[socket.socket],
-        said: Callable[[ServeProcess, FromChild | None], None],
+        said: Callable[[Serving, FromChild | None], None],
     ) -> None:
         self.bundles = {model.model: model.bundle for model in load.models}
         self.bundles |= {f"{model.model}/{role}": b for model in load.models for role, b in model.others.items()}
@@ -105,7 +131,7 @@ class ServeProcess:
             text = text.replace(secret, "***")
         return text[-MAX_TAIL:]
 
-    def _read(self, said: Callable[[ServeProcess, FromChild | None], None]) -> None:
+    def _read(self, said: Callable[[Serving, FromChild | None], None]) -> None:
         decoder = msgspec.msgpack.Decoder(FromChild)
         try:
             while (message := self._channel.receive(decoder)) is not None:

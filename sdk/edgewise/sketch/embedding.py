@@ -79,8 +79,8 @@ class Projection:
         return Projected(features, cells, distances)
 
     def _along(self, x: Rows) -> Rows:
-        """x [n, d] -> x @ rows. In an application on a device, a BLAS that gives half of it to a thread of its own waits
-        for that thread, and the thread spins afterwards: tens of milliseconds for a product of 30 microseconds."""
+        """x [n, d] -> x @ rows. On a busy device, a BLAS that gives half of it to a thread of its own waits for that
+        thread, which spins afterwards: tens of milliseconds for a product of 30 microseconds."""
         if len(x) > _FEW:
             return x @ self._rows
         step = _ALONE // self._rows.size // 4 * 4 or 1  # BLAS is slow with two or three rows

@@ -77,7 +77,8 @@ def begun(agent: AgentProcess) -> None:
             status, answer = call(agent.url + INFER, infer_body(id="is-it-on", parameters={"key": "nobody"}))
         except OSError:  # one serve child is gone, the next does not listen yet
             return False
-        return status == 200 and "arm" in answer.get("parameters", {})
+        alone = len(psutil.Process(agent.process.pid).children()) == 1  # its predecessor may still be asked
+        return status == 200 and "arm" in answer.get("parameters", {}) and alone
 
     wait_for(routed, "the experiment has begun")
 
@@ -237,7 +238,7 @@ def test_a_candidate_that_does_not_load_costs_itself_only(agent: AgentProcess, h
     first, broken = make_bundle(key, 1), make_bundle(key, 2, model_bytes=b"no model")
     hub.publish(experiment(1, first, "candidate", broken, AB(experiment="ab-2")), first, broken)
     wait_for(lambda: "failed" in hub.steps(broken), "the candidate is reported as failed")
-    assert hub.runs(first)
+    wait_for(lambda: hub.runs(first), "the active one serves, and is reported so")
     assert ask(agent, "r-1") == {"version": "1"}
 
 
