@@ -724,8 +724,9 @@ class SmallestShift(Resource, frozen=True, kw_only=True):
 
 
 class BundleCalibration(Resource, frozen=True, kw_only=True):
-    """Of one bundle's reference. ``error``: why it cannot be used; all else is empty then. ``needed``: items that the
-    promise asks of the reference; ``words``: all of it, in sentences."""
+    """Of one bundle's reference. ``error``: why it cannot be used; all else is empty then. ``horizon``: spans that a
+    watch looks back over at most, for want of ``horizon_needed`` items; ``needed``: items that the promise asks of the
+    reference; ``words``: all of it, in sentences."""
 
     digest: str
     profile: str
@@ -737,7 +738,11 @@ class BundleCalibration(Resource, frozen=True, kw_only=True):
     false_alarms: Rate | None = None
     promise: int = 0
     run_length: float | None = None
+    run_length_low: float | None = None
+    run_length_high: float | None = None
     alarms: int = 0
+    horizon: int = 0
+    horizon_needed: int = 0
     power: list[Power] = []
     smallest: list[SmallestShift] = []
     needed: int = 0

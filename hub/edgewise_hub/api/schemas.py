@@ -696,8 +696,9 @@ class SmallestShiftOut(BaseModel):
 
 
 class BundleCalibrationOut(BaseModel):
-    """Of one bundle's reference. ``error``: why it cannot be used; all else is empty then. ``needed``: items that the
-    promise asks of the reference; ``words``: all of it, in sentences."""
+    """Of one bundle's reference. ``error``: why it cannot be used; all else is empty then. ``horizon``: spans that a
+    watch looks back over at most, for want of ``horizon_needed`` items; ``needed``: items that the promise asks of the
+    reference; ``words``: all of it, in sentences."""
 
     digest: str
     profile: str
@@ -709,7 +710,11 @@ class BundleCalibrationOut(BaseModel):
     false_alarms: RateOut | None = None
     promise: int = 0
     run_length: float | None = None
+    run_length_low: float | None = None
+    run_length_high: float | None = None
     alarms: int = 0
+    horizon: int = 0
+    horizon_needed: int = 0
     power: list[PowerOut] = []
     smallest: list[SmallestShiftOut] = []
     needed: int = 0

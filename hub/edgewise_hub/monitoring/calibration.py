@@ -4,7 +4,8 @@ All is measured on the reference of one bundle, by the panel and the watch as th
 
 - **false alarms**: it is cut into stretches of a span's length; half of them, at random, become a reference, the others
   are judged against it as one device's spans; again and again;
-- **run length**: a watch with limits simulated on one half sees streams of the other half until it alarms;
+- **run length**: a watch with limits simulated on one half sees streams of the other half until it alarms, over
+  several halves;
 - **power**: spans of the held-out half with a shift of known size: items drawn so that one class or one cluster comes
   more often, or unusual inputs do, or the mean embedding moved (in the unit in which verdicts show their effect);
 - **smallest shift**: the move that is seen in a day with ``SEEN`` chance, by one device and by a group.
@@ -39,8 +40,12 @@ POWER_DRAWS = 40
 SEEN = 0.8
 PROMISE = 100
 """Steps between false alarms that the run length is measured at."""
-STREAMS = 24
+HALVES = 4
+STREAMS = 16
+"""Streams of each half."""
 STREAM_STEPS = 400
+KEPT = 0.7
+"""Share of the promised run length below which the promise is broken."""
 MOVES = (0.1, 0.2, 0.3, 0.5, 0.8, 1.2)
 FACTORS = (1.5, 2.0, 3.0, 5.0)
 SHARES = (0.05, 0.1, 0.2, 0.4)
@@ -89,8 +94,9 @@ class Smallest:
 class Calibration:
     """``m``: items of the reference; ``block``: how far they depend on those before; ``span``: items of the spans that
     were judged. ``false_alarms`` at ``ALPHA``. ``run_length``: steps between false alarms where ``promise`` is due, of
-    ``alarms``; None where nothing is watched. ``needed``: items that the promise asks of the reference. ``words``: all
-    of it, in sentences."""
+    ``alarms``, with its 95% interval; None where nothing is watched. ``horizon``: spans that a watch looks back over;
+    ``horizon_needed``: items of a reference that lets it look back over all that it can. ``needed``: items that the
+    promise asks of the reference. ``words``: all of it, in sentences."""
 
     m: int
     block: int
@@ -99,7 +105,11 @@ class Calibration:
     false_alarms: Rate | None
     promise: int
     run_length: float | None
+    run_length_low: float | None
+    run_length_high: float | None
     alarms: int
+    horizon: int
+    horizon_needed: int
     power: tuple[Power, ...]
     smallest: tuple[Smallest, ...]
     needed: int
@@ -122,23 +132,28 @@ def calibrate(
     rng = np.random.default_rng(seed)
     span = max(MIN_ITEMS, min(policy.min_n, reference.m // (2 * SHARE)))
     needed = max(SHARE * policy.min_n, BLOCKS * reference.block)
+    horizon = run_length.allowed(HORIZONS, policy.min_n, reference.m)[-1]
+    horizon_needed = run_length.needed(HORIZONS[-1], policy.min_n)
     if reference.m < 4 * SHARE * MIN_ITEMS:
         needed = max(needed, 4 * SHARE * MIN_ITEMS)
         words = (_too_small(reference.m, needed),)
         return Calibration(
-            reference.m, reference.block, span, policy.alpha, None, PROMISE, None, 0, (), (), needed, False, words
-        )
+            reference.m, reference.block, span, policy.alpha, None, PROMISE, None, None, None, 0, horizon,
+            horizon_needed, (), (), needed, False, words,
+        )  # fmt: skip
     false_alarms = _false_alarms(reference, policy, span, splits, rng, progress)
     progress(0.45, "run length")
-    length, alarms = _run_length(reference, span, rng)
+    steps, alarms = _run_length(reference, span, rng)
+    low, high = _poisson(steps, alarms)
     progress(0.6, "power")
     powers, smallest = _powers(reference, policy, span, per_day, draws, rng, progress)
-    kept = false_alarms.low <= 1.5 * ALPHA and (length is None or length >= PROMISE / 2)
+    kept = false_alarms.low <= 1.5 * ALPHA and (high is None or high >= KEPT * PROMISE)
     enough = reference.m >= needed and kept
     if not kept:  # the reference's own error, 1/m of the variance, is too large
         needed = max(needed, 2 * reference.m)
     found = Calibration(
-        reference.m, reference.block, span, policy.alpha, false_alarms, PROMISE, length, alarms, powers, smallest,
+        reference.m, reference.block, span, policy.alpha, false_alarms, PROMISE,
+        steps / max(alarms, 1) if steps else None, low, high, alarms, horizon, horizon_needed, powers, smallest,
         needed, enough, (),
     )  # fmt: skip
     progress(1.0, "calibrated")
@@ -207,38 +222,50 @@ def _false_alarms(
     return _rate(alarms, trials)
 
 
-def _run_length(reference: Reference, span: int, rng: np.random.Generator) -> tuple[float | None, int]:
-    """Steps an alarm, and how many alarms that is known from; None where nothing is watched.
+def _run_length(reference: Reference, span: int, rng: np.random.Generator) -> tuple[int, int]:
+    """(steps watched, alarms raised); nothing where nothing is watched.
 
     The other half stands for the truth and is none: its mean is as uncertain as the reference's, so that the two differ
     by twice the variance. What they differ by is brought back to the reference's own.
     """
-    if reference.features is None and reference.classes is None and reference.confidence is None:
-        return None, 0
-    kept, others = _halves(reference.m, span, rng)
-    half = take(reference, kept)
-    step = min(WATCHED, max(half.m // SHARE, 1))
-    limits = run_length.simulate(
-        half.watched(), n=step, length=min(half.block, step), horizons=HORIZONS, promise=PROMISE, rng=rng
-    )
-    length = min(half.block, step)
-    metric = half.watched_metric
-    white = metric.whiten(reference.watched() - metric.mean.astype(np.float32))
-    blocks = np.stack([white[at : at + length].sum(axis=0) for rows in others for at in _starts(rows, length)])
-    blocks -= (1 - math.sqrt(0.5)) * blocks.mean(axis=0)
-    taken = max(1, round(step / length))
     steps = alarms = 0
-    for _ in range(STREAMS):
-        watch = Watch(white.shape[1], HORIZONS)
-        for _ in range(STREAM_STEPS):
-            steps += 1
-            total = blocks[rng.integers(len(blocks), size=taken)].sum(axis=0)
-            watch.step({"device": (taken * length, total)})
-            reading = watch.read(limits, half.m)
-            if reading is not None and reading.alarm:
-                alarms += 1
-                break
-    return steps / max(alarms, 1), alarms
+    if reference.features is None and reference.classes is None and reference.confidence is None:
+        return steps, alarms
+    rows = reference.watched()
+    for _ in range(HALVES):
+        kept, others = _halves(reference.m, span, rng)
+        half = take(reference, kept)
+        length = min(half.block, span)
+        horizons = run_length.allowed(HORIZONS, span, half.m)
+        limits = run_length.simulate(
+            half.watched(), n=min(WATCHED, span), length=length, horizons=horizons, promise=PROMISE, rng=rng
+        )
+        metric = half.watched_metric
+        white = metric.whiten(rows - metric.mean.astype(np.float32))
+        blocks = np.stack(
+            [white[at : at + length].sum(axis=0) for stretch in others for at in _starts(stretch, length)]
+        )
+        blocks -= (1 - math.sqrt(0.5)) * blocks.mean(axis=0)
+        taken = max(1, round(span / length))
+        for _ in range(STREAMS):
+            watch = Watch(white.shape[1], HORIZONS)
+            for _ in range(STREAM_STEPS):
+                steps += 1
+                total = blocks[rng.integers(len(blocks), size=taken)].sum(axis=0)
+                watch.step({"device": (taken * length, total)})
+                reading = watch.read(limits, half.m)
+                if reading is not None and reading.alarm:
+                    alarms += 1
+                    break
+    return steps, alarms
+
+
+def _poisson(steps: int, alarms: int) -> tuple[float | None, float | None]:
+    """The 95% interval of the steps an alarm (Garwood, 1936); None where it has no bound."""
+    if not steps:
+        return None, None
+    high = float(2 * steps / stats.chi2.ppf(0.025, 2 * alarms)) if alarms else None
+    return float(2 * steps / stats.chi2.ppf(0.975, 2 * alarms + 2)), high
 
 
 def _starts(rows: Rows, length: int) -> range:
@@ -334,6 +361,13 @@ def _too_small(m: int, needed: int) -> str:
     return f"The reference is too small for the promise: it has {m} items, and {needed} are needed."
 
 
+def _alarms(found: Calibration) -> str:
+    count = "1 alarm" if found.alarms == 1 else f"{found.alarms} alarms"
+    if found.run_length_low is None or found.run_length_high is None:
+        return count
+    return f"{count}; 95% interval {found.run_length_low:.0f} to {found.run_length_high:.0f}"
+
+
 def _words(found: Calibration) -> tuple[str, ...]:
     said = []
     if found.false_alarms is not None:
@@ -345,8 +379,14 @@ def _words(found: Calibration) -> tuple[str, ...]:
     if found.run_length is not None:
         said.append(
             f"A watch that promises {found.promise} steps between false alarms had {found.run_length:.0f} "
-            f"({found.alarms} alarms)."
+            f"({_alarms(found)})."
         )
+        if found.m < found.horizon_needed:
+            spans = "one span" if found.horizon == 1 else f"{found.horizon} spans"
+            said.append(
+                f"It looks back over {spans} at most: for {HORIZONS[-1]} the reference needs {found.horizon_needed} "
+                "items, and slow drift is seen later without."
+            )
     for one in found.smallest:
         seen = "none of the moves tried" if one.size is None else f"a move of {one.size:.2f}"
         said.append(

@@ -43,8 +43,10 @@ def test_false_alarms_are_as_rare_as_promised_within_their_interval(found):
     rate = found.false_alarms
     assert rate.trials == 30 and rate.low <= 0.07 and rate.low <= rate.rate <= rate.high
     assert found.run_length > 1 and found.alarms > 0
-    assert found.enough == (found.run_length >= found.promise / 2)
-    assert found.needed == (1500 if found.enough else 4000)
+    assert found.run_length_low < found.run_length < found.run_length_high
+    assert found.run_length_high > 0.7 * found.promise and found.run_length_low < 1.3 * found.promise
+    assert found.enough and found.needed == 1500
+    assert (found.horizon, found.horizon_needed) == (1, 9300) and "9300 items" in " ".join(found.words)
 
 
 def test_power_rises_with_the_size_and_with_the_items(found):

@@ -1047,8 +1047,9 @@ export interface components {
         };
         /**
          * BundleCalibrationOut
-         * @description Of one bundle's reference. ``error``: why it cannot be used; all else is empty then. ``needed``: items that the
-         *     promise asks of the reference; ``words``: all of it, in sentences.
+         * @description Of one bundle's reference. ``error``: why it cannot be used; all else is empty then. ``horizon``: spans that a
+         *     watch looks back over at most, for want of ``horizon_needed`` items; ``needed``: items that the promise asks of the
+         *     reference; ``words``: all of it, in sentences.
          */
         BundleCalibrationOut: {
             /**
@@ -1077,6 +1078,16 @@ export interface components {
             error?: string | null;
             false_alarms?: components["schemas"]["RateOut"] | null;
             /**
+             * Horizon
+             * @default 0
+             */
+            horizon: number;
+            /**
+             * Horizon Needed
+             * @default 0
+             */
+            horizon_needed: number;
+            /**
              * M
              * @default 0
              */
@@ -1100,6 +1111,10 @@ export interface components {
             promise: number;
             /** Run Length */
             run_length?: number | null;
+            /** Run Length High */
+            run_length_high?: number | null;
+            /** Run Length Low */
+            run_length_low?: number | null;
             /**
              * Smallest
              * @default []
@@ -1284,6 +1299,7 @@ export interface components {
             model: string;
             /** Profiles */
             profiles: string[];
+            techniques?: components["schemas"]["TechniquesIn"] | null;
             /** Training */
             training?: boolean | null;
             /** Version */
@@ -2884,6 +2900,16 @@ export interface components {
             percent?: number | null;
         };
         /**
+         * StudentIn
+         * @description A registered version that learns to answer as the compiled one.
+         */
+        StudentIn: {
+            /** Model */
+            model: string;
+            /** Version */
+            version: number;
+        };
+        /**
          * System
          * @description What this hub is.
          */
@@ -2906,6 +2932,33 @@ export interface components {
             window_bytes: number;
             /** Windows */
             windows: number;
+        };
+        /**
+         * TechniquesIn
+         * @description Techniques asked for by name, beside what the ladder finds on its own, and how long those that train do so; null
+         *     is the compiler's default. The fields of ``edgewise_compiler.techniques.Techniques``.
+         *
+         *     ``mask``: zeros in the weights, ``2:4`` or a share such as ``0.8``. ``lora``: the rank of adapters that are
+         *     fine-tuned on the version's labels; ``apart`` keeps them beside an unchanged model. ``student``: tried beside the
+         *     version, from the weights that it has.
+         */
+        TechniquesIn: {
+            /**
+             * Apart
+             * @default false
+             */
+            apart: boolean;
+            /** Epochs */
+            epochs?: number | null;
+            /** Lora */
+            lora?: number | null;
+            /** Loss */
+            loss?: ("kd" | "dkd") | null;
+            /** Mask */
+            mask?: string | null;
+            /** Steps */
+            steps?: number | null;
+            student?: components["schemas"]["StudentIn"] | null;
         };
         /**
          * TrainingRunIn

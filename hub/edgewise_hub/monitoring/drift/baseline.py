@@ -37,7 +37,7 @@ SHARE = 10
 PROMISE = 10_000.0
 """Spans between two false alarms of a watch."""
 HORIZONS = (1, 4, 16)
-"""Spans that a watch looks back over."""
+"""Spans that a watch looks back over, where the reference is large enough (``run_length.allowed``)."""
 WATCHED = 128
 """Items a step of the simulated streams: more or fewer change the statistic's distribution little (``GRID``)."""
 GRID = (16, 32, 64, 128, 256, 512)
@@ -71,7 +71,7 @@ class Baseline:
         self._nulls: dict[tuple[int, int, int], Nulls] = {}
         self._design_effects: dict[int, float] = {}
         self._memory: dict[str, Memory] | None = None
-        self._limits: dict[tuple[int, int], Limits] = {}
+        self._limits: dict[tuple[int, int, tuple[int, ...]], Limits] = {}
 
     def nulls(self, n: float, run: float) -> Nulls:
         """Nulls for about n items in runs of ``run`` items of one device: the nearest place on the grid that the
@@ -94,9 +94,10 @@ class Baseline:
             self._design_effects[length] = 1.0 if classes is None else class_test.design_effect(classes, length)
         return self._design_effects[length]
 
-    def limits(self, run: float) -> Limits:
-        """Limits of a watch whose steps are made of runs of ``run`` items, for the promised run length PROMISE."""
-        key = (self._length(run), self._run(run))
+    def limits(self, run: float, n: float) -> Limits:
+        """Limits of a watch whose steps are n items, made of runs of ``run``, for the promised run length PROMISE."""
+        horizons = run_length.allowed(HORIZONS, n, self.reference.m)
+        key = (self._length(run), self._run(run), horizons)
         if key not in self._limits:
             rows = self.reference.watched()
             white = self.reference.watched_metric.whiten(rows - self.reference.watched_metric.mean.astype(np.float32))
@@ -104,9 +105,9 @@ class Baseline:
                 rows,
                 n=min(WATCHED, max(self.limit, 1)),
                 length=key[0],
-                horizons=HORIZONS,
+                horizons=horizons,
                 promise=PROMISE,
-                rng=np.random.default_rng([self._seed, *key]),
+                rng=np.random.default_rng([self._seed, *key[:2]]),
                 inflation=Memory(white).inflation(key[1], key[0]) if key[1] > key[0] else 1.0,
             )
         return self._limits[key]

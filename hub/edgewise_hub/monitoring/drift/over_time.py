@@ -57,6 +57,7 @@ class OverTime:
     _watches: dict[str, Watch] = field(default_factory=dict)
     _seen: dict[str, int] = field(default_factory=dict)
     _runs: dict[str, float] = field(default_factory=dict)
+    _sizes: dict[str, float] = field(default_factory=dict)
     _spans: int = 0
 
     def step(self, sent: Mapping[str, Mapping[str, Summary]], kinds: Mapping[str, Kind]) -> None:
@@ -80,8 +81,10 @@ class OverTime:
                 watch.step(steps)
                 counts = np.array([n for n, _ in steps.values()], dtype=float)
                 self._seen[bundle], self._runs[bundle] = self._spans, float((counts**2).sum() / counts.sum())
+                size, usual = float(counts.sum()), self._sizes.get(bundle, 0.0)
+                self._sizes[bundle] = max(size, usual + (size - usual) / HORIZONS[-1])
         for bundle in [name for name, at in self._seen.items() if self._spans - at > FORGOTTEN]:
-            del self._watches[bundle], self._seen[bundle], self._runs[bundle]
+            del self._watches[bundle], self._seen[bundle], self._runs[bundle], self._sizes[bundle]
         self.labels = concept.step(self.labels, *_labels(by_bundle, kinds))
 
     def begin_anew(self) -> None:
@@ -89,6 +92,7 @@ class OverTime:
         self._watches.clear()
         self._seen.clear()
         self._runs.clear()
+        self._sizes.clear()
 
     def read(self, kinds: Mapping[str, Kind]) -> Watched:
         """The group and each device, by the bundle that says most; k bundles raise each limit by ln k."""
@@ -96,7 +100,7 @@ class OverTime:
         devices: dict[str, Reading] = {}
         for bundle in sorted(self._watches.keys() & kinds.keys()):
             baseline = kinds[bundle].baseline
-            limits = baseline.limits(self._runs[bundle])
+            limits = baseline.limits(self._runs[bundle], self._sizes[bundle])
             reading = self._watches[bundle].read(limits, baseline.reference.m)
             groups += [reading] if reading is not None else []
             for device, own in self._watches[bundle].read_devices(limits, baseline.reference.m).items():

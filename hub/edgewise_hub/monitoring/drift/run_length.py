@@ -4,9 +4,12 @@ The run length of a chart has no formula where the statistic is a quadratic form
 the reference's blocks, where nothing drifts, are watched until they alarm (Sparks, 2000, for weighted charts; the
 threshold is then the one whose average run length is the promise). Rules that hold here:
 
-- **cross-fitted**: the metric comes from one half of the blocks, the streams from the other: a metric tested on its own
-  items gave a third of the promise. The halves' means differ by more than a reference's from the truth (variance 4/m
-  against 1/m), so the streams' offset is halved;
+- **cross-fitted**: each item is whitened by the metric of the other folds, as an item of a stream is by a metric that
+  never saw it: on its own items a metric gave a third of the promise;
+- **the bootstrap's world** (Efron, 1979): the reference stands for the truth it was drawn from. Each stream has a truth
+  of its own, the reference's blocks drawn anew with replacement, whose mean and covariance err by as much as the
+  reference's do, and draws from it with replacement, since a stream does not run out of items. Steps drawn without
+  replacement vary too little, by the share of blocks taken: a tenth of the items gave a tenth of the promise;
 - run lengths that outlast the simulation count as censored: the rate is alarms over steps (the exponential's estimate),
   and precision falls where the promise is many times ``STEPS``;
 - a step is a span: of consecutive items where they are fewer than a block, else of blocks put together.
@@ -14,6 +17,7 @@ threshold is then the one whose average run length is the promise). Rules that h
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -23,14 +27,31 @@ from edgewise_hub.monitoring.drift.null import Null
 from edgewise_hub.monitoring.drift.ridge_t2 import Metric
 from edgewise_hub.monitoring.drift.watch import Limits, decays
 
-SPLITS = 4
-STREAMS = 96
+FOLDS = 10
+STREAMS = 384
 STEPS = 1200
-POOL = 2000
+POOL = 16_000
+"""Steps that streams draw from, where one is more than a block."""
+RARELY = 0.1
+"""Share of all simulated steps up to which a run length is read off them: ten alarms."""
+SHARE = 2
+"""A reference has at least SHARE times the items that a horizon looks back over."""
 KEPT = 40_000
 """Draws that a horizon's null is made of."""
 
 Array = npt.NDArray[np.float32]
+
+
+def allowed(horizons: Sequence[int], n: float, m: int) -> tuple[int, ...]:
+    """Those that look back over at most half as many items as the reference has, at ``n`` items a step, and the
+    shortest. What a longer one sees is above all the reference's own error, which is the same at every step: run
+    lengths then keep the promise on average over references and miss it on most by a factor of 2."""
+    return tuple(horizon for horizon in horizons if horizon == horizons[0] or needed(horizon, n) <= m)
+
+
+def needed(horizon: int, n: float) -> int:
+    """Items of a reference that a horizon h asks for: it looks back over n (2 h - 1)."""
+    return math.ceil(SHARE * n * (2 * horizon - 1))
 
 
 def simulate(
@@ -48,7 +69,9 @@ def simulate(
     ``promise``: steps between false alarms; ``inflation`` >= 1: variance of a run over that of its blocks (``memory``).
     Seconds at m = 10,000 and D = 256.
     """
-    paths = np.concatenate([_paths(rows, n, length, horizons, rng) for _ in range(SPLITS // 2)]) * inflation
+    white = _cross_fitted(rows, length, rng)
+    steps, follow = _steps(white, n, rng)
+    paths = _watch(steps, follow, n, horizons, len(white), length, rng) * inflation
     flat = paths.reshape(-1, len(horizons))
     chosen = flat[rng.choice(len(flat), min(KEPT, len(flat)), replace=False)]
     nulls = tuple(Null(chosen[:, i]) for i in range(len(horizons)))
@@ -66,55 +89,61 @@ def average_run_length(highest: npt.NDArray[np.floating], limit: float) -> float
 
 def _limit(highest: npt.NDArray[np.floating], promise: float) -> float:
     """The lowest score whose average run length is the promise, by bisection."""
+    beyond = promise / (RARELY * highest.size)
+    if beyond > 1:  # too few alarms were simulated: the tail of -ln p is exponential with mean 1
+        return _limit(highest, RARELY * highest.size) + math.log(beyond)
     low, high = 0.0, float(highest.max()) + 10.0
     for _ in range(50):
         middle = (low + high) / 2
         low, high = (middle, high) if average_run_length(highest, middle) < promise else (low, middle)
-    if promise > 0.5 * highest.size:  # beyond what was simulated: the tail of -ln p is exponential with mean 1
-        seen = 0.25 * highest.size
-        at = _limit(highest, seen)
-        return max(high, at + float(np.log(promise / seen)))
     return high
 
 
-def _paths(
-    rows: npt.NDArray[np.float32], n: int, length: int, horizons: Sequence[int], rng: np.random.Generator
-) -> npt.NDArray[np.float64]:
-    """Statistics [2 * STREAMS, STEPS, H] of streams from either half, held against the other."""
-    blocks = len(rows) // length
-    items = (int(rng.integers(len(rows))) + np.arange(blocks * length).reshape(blocks, length)) % len(rows)
-    order = rng.permutation(blocks)
-    halves = order[: blocks // 2], order[blocks // 2 :]
-    found = []
-    for kept, drawn in (halves, halves[::-1]):
-        fold = rows[items[kept].ravel()]
-        second = (fold.T @ fold).astype(np.float64)
-        metric = Metric.of_moments(len(fold), fold.sum(axis=0, dtype=np.float64), second)
-        other = rows[items[drawn]]  # [blocks, length, D]
-        offset = (other.mean(axis=(0, 1), dtype=np.float64) - metric.mean) / 2
-        white = metric.whiten(other.reshape(-1, rows.shape[1]) - (metric.mean + offset).astype(np.float32))
-        steps, follow = _steps(white.astype(np.float32).reshape(other.shape), n, rng)
-        found.append(_watch(steps, follow, n, horizons, len(rows), rng))
-    return np.concatenate(found)
+def _cross_fitted(rows: Array, length: int, rng: np.random.Generator) -> Array:
+    """The reference's blocks [k, length, D], beginning anywhere, less its mean: each whitened by the other folds'
+    metric."""
+    k, width = len(rows) // length, rows.shape[1]
+    items = (int(rng.integers(len(rows))) + np.arange(k * length).reshape(k, length)) % len(rows)
+    total, second = rows[items.ravel()].sum(axis=0, dtype=np.float64), _second(rows[items.ravel()])
+    mean = (total / (k * length)).astype(np.float32)
+    white = np.empty((k, length, width), dtype=np.float32)
+    for fold in np.array_split(rng.permutation(k), min(FOLDS, k)):
+        own = rows[items[fold].ravel()]
+        others = k * length - len(own)
+        metric = Metric.of_moments(others, total - own.sum(axis=0, dtype=np.float64), second - _second(own))
+        white[fold] = metric.whiten(own - mean).reshape(len(fold), length, width)
+    return white
+
+
+def _second(rows: Array) -> npt.NDArray[np.float64]:
+    return (rows.T @ rows).astype(np.float64)
 
 
 def _steps(white: Array, n: int, rng: np.random.Generator) -> tuple[Array, int]:
-    """Sums [k, D] of steps of n items, and how many consecutive ones belong to one block."""
+    """Sums [k, D] of steps of n items, on average 0, and how many consecutive ones belong to one block."""
     blocks, length, width = white.shape
     if n <= length:
         follow = length // n
-        return white[:, : follow * n].reshape(blocks * follow, n, width).sum(axis=1), follow
-    sums = white.sum(axis=1)
-    taken = max(1, round(n / length))
-    each = np.stack([sums[rng.choice(blocks, taken, replace=taken > blocks)].sum(axis=0) for _ in range(POOL)])
-    return each * np.float32(n / (taken * length)) ** np.float32(0.5), 1
+        steps = white[:, : follow * n].reshape(blocks * follow, n, width).sum(axis=1)
+    else:
+        follow, sums, taken = 1, white.sum(axis=1), max(1, round(n / length))
+        steps = np.stack([sums[rng.integers(blocks, size=taken)].sum(axis=0) for _ in range(POOL)])
+        steps *= np.float32(math.sqrt(n / (taken * length)))
+    return steps - steps.mean(axis=0), follow
 
 
 def _watch(
-    steps: Array, follow: int, n: int, horizons: Sequence[int], m: int, rng: np.random.Generator
+    steps: Array, follow: int, n: int, horizons: Sequence[int], blocks: int, length: int, rng: np.random.Generator
 ) -> npt.NDArray[np.float64]:
-    """Statistics [STREAMS, STEPS, H] of streams of these steps."""
-    jumps = rng.integers(len(steps) // follow, size=(STREAMS, -(-STEPS // follow) + 1)) * follow
+    """Statistics [STREAMS, STEPS, H] of streams of these steps, each out of a truth of as many draws as the reference
+    has ``blocks``."""
+    units, unit, m = len(steps) // follow, follow * n, blocks * length
+    truths = rng.integers(units, size=(STREAMS, blocks))
+    counts = np.stack([np.bincount(truth, minlength=units) for truth in truths]).astype(np.float32)
+    errors = counts @ steps.reshape(units, follow, -1).sum(axis=1) / np.float32(blocks * unit)
+    errors *= np.float32(math.sqrt(max(unit / length, 1.0)) - 1.0)  # units of many blocks: their mean errs less
+    drawn = rng.integers(blocks, size=(STREAMS, -(-STEPS // follow) + 1))
+    jumps = np.take_along_axis(truths, drawn, axis=1) * follow
     first = rng.integers(follow, size=(STREAMS, 1))  # streams begin anywhere in a block
     index = (jumps[:, :, None] + np.arange(follow)).reshape(STREAMS, -1)
     index = np.take_along_axis(index, first + np.arange(STEPS), axis=1)
@@ -124,7 +153,7 @@ def _watch(
     found = np.empty((STREAMS, STEPS, len(horizons)))
     for step in range(STEPS):
         sums *= keep[:, None]
-        sums += steps[index[:, step]][:, None, :]
+        sums += (steps[index[:, step]] + n * errors)[:, None, :]
         weight, square = weight * keep + n, square * keep**2 + n
         scale = 1.0 / weight**2 / (square / weight**2 + 1.0 / m)
         found[:, step] = np.einsum("shd,shd->sh", sums, sums) * scale

@@ -26,8 +26,9 @@ Array = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Limits:
-    """``nulls``: of each horizon's statistic; ``score``: -ln p of the smallest p-value at which an alarm is raised;
-    ``promise``: steps between two false alarms, on average."""
+    """``horizons``: those that are read, shortest first: all that a watch keeps, or the first of them. ``nulls``: of
+    each one's statistic. ``score``: -ln p of the smallest p-value at which an alarm is raised; ``promise``: steps
+    between two false alarms, on average."""
 
     horizons: tuple[int, ...]
     nulls: tuple[Null, ...]
@@ -75,6 +76,7 @@ class Weighted:
             return None
         inverse = self.square / self.weight**2 + 1.0 / m
         statistics = np.einsum("hd,hd->h", self.sums, self.sums) / self.weight**2 / inverse
+        statistics = statistics[: len(limits.horizons)]
         p_values = [null.p_value(float(value)) for null, value in zip(limits.nulls, statistics, strict=True)]
         best = int(np.argmin(p_values))
         return Reading(
