@@ -210,6 +210,16 @@ def test_doctor_names_a_clock_that_was_never_set_or_is_behind(tmp_path: Path, ke
     assert "clock" not in wrong(data, clock=1_900_000_100.0)
 
 
+def test_doctor_names_a_token_that_cannot_be_read(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("s3cret")
+    places = f"a.example=file:{tmp_path / 'token'},b.example=file:{tmp_path / 'none'}"
+    good, bad = doctor.check_tokens({"EDGEWISE_AGENT_SERVE_ESCALATE_TOKENS": places})
+    assert good.ok and "a.example" in good.found and not bad.ok and "No such file" in bad.found and bad.do
+    assert "s3cret" not in good.found + bad.found
+    (wrong,) = doctor.check_tokens({"EDGEWISE_AGENT_SERVE_ESCALATE_TOKENS": "s3cret"})
+    assert not wrong.ok and wrong.check == "options" and "s3cret" not in wrong.found
+
+
 def test_doctor_names_a_port_that_is_taken(tmp_path: Path, key: HubKey) -> None:
     data = enrolled(tmp_path, key, "mqtt://127.0.0.1:1")
     with socket.create_server(("127.0.0.1", 0)) as taken:

@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import queue
 import socket
 import ssl
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -23,6 +24,8 @@ from edgewise_agent.commands.parts import DEFAULT_PORT, Command, installs, runni
 from edgewise_agent.connection import broker_address
 from edgewise_agent.identity import Identity
 from edgewise_agent.runtimes import RUNTIMES, available
+from edgewise_agent.serving.options import of_owner
+from edgewise_agent.serving.routing.tokens import read_token
 from edgewise_agent.store.disk import FREE_MARGIN, Disk
 from edgewise_agent.trust import TrustState, read_state
 
@@ -74,6 +77,7 @@ def examine(data: Path, port: int, clock: Callable[[], float] = time.time) -> It
     yield check_broker(who)
     yield from check_port(data, port)
     yield from check_models(data)
+    yield from check_tokens(os.environ)
 
 
 def check_disk(data: Path) -> Finding:
@@ -91,6 +95,24 @@ def check_disk(data: Path) -> Finding:
         need = f"expected {FREE_MARGIN / 2**20:.0f} MiB free, got {free / 2**20:.1f}"
         return Finding("disk", False, f"{data}: {need}", "free some space: nothing is downloaded until then")
     return Finding("disk", True, f"{free / 2**20:.0f} MiB free")
+
+
+def check_tokens(environment: Mapping[str, str]) -> Iterator[Finding]:
+    """Can the tokens be read that the owner has for servers? In the environment of ``doctor``, which is that of ``run``
+    where both are started alike."""
+    try:
+        tokens = of_owner(environment).escalate_tokens
+    except EdgewiseError as error:
+        yield Finding("options", False, str(error), "mend the variable in the environment of edgewise-agent run")
+        return
+    for token in tokens:
+        host, _, place = token.partition("=")
+        try:
+            read_token(place, environment)
+        except EdgewiseError as error:
+            yield Finding("escalation", False, f"{host}: {error}", "put the server's token there, for the agent's user")
+        else:
+            yield Finding("escalation", True, f"{host}: there is a token at {place}")
 
 
 def check_clock(data: Path, who: Identity, now: float) -> Finding:

@@ -123,7 +123,8 @@ class Models:
 
         answers = self._loaded.answers
         budget = Budget(None if answers is None else Path(answers) / f"{model}.budget", policy.bytes_per_day)
-        return Remote(policy, self._options.escalate_to, budget, max(1, self._options.running - 1))
+        options = self._options
+        return Remote(policy, options.escalate_to, budget, max(1, options.running - 1), options.escalate_tokens)
 
     def configure(self, models: list[ServeModel]) -> None:
         """What the desired state and the owner's consent now say."""

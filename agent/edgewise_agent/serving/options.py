@@ -27,6 +27,10 @@ class Privacy(msgspec.Struct, frozen=True, kw_only=True):
         return self.epsilon is not None
 
 
+TokenPlace = Annotated[str, msgspec.Meta(max_length=1024, pattern=r"^[^=\s]+=(file:/|env:)[^\s]+\Z")]
+_LISTS = ("escalate_to", "escalate_tokens")
+
+
 class Options(msgspec.Struct, frozen=True, kw_only=True):
     """Of a serve child. ``concurrency``, ``queue``, ``batch`` and ``batch_wait_s`` are of each of its models."""
 
@@ -55,6 +59,9 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     escalate_to: Annotated[list[str], msgspec.Meta(max_length=16)] = []
     """Hosts (``server.example`` or ``server.example:8443``) that inputs may be sent to, by a desired state that wants
     low confidence escalated; none: none leaves the device."""
+    escalate_tokens: Annotated[list[TokenPlace], msgspec.Meta(max_length=16)] = []
+    """Where the bearer tokens of such hosts lie: ``server.example=file:/etc/edgewise/token`` or
+    ``server.example:8443=env:TOKEN_OF_IT``. Each goes to its host alone; none: servers are asked without."""
     memory_mb: Annotated[int, msgspec.Meta(ge=16, lt=2**31)] | None = None
     """That the serve child may take before it is replaced; None: as the device profile says."""
     grpc_port: Annotated[int, msgspec.Meta(ge=0, le=65535)] | None = None
@@ -86,7 +93,7 @@ def of_owner(environment: Mapping[str, str]) -> Options:
         names = {name: f"{PREFIX}{group}_{name.upper()}" for name in kind.__struct_fields__}
         return {
             name: [part.strip() for part in environment[variable].split(",")]
-            if name == "escalate_to"
+            if name in _LISTS
             else environment[variable]
             for name, variable in names.items()
             if environment.get(variable)

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import http.client
 import socket
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from agent_builders import CLASSES, MODEL, SIDE, HubKey, make_bundle
 from oip_builders import opened, served, serving
 
 from edgewise.wire.experiment import Escalate
-from edgewise_agent.serving.oip.asking import read_answer, write_question
+from edgewise_agent.serving.channel import Load
+from edgewise_agent.serving.oip.asking import LENGTH, read_answer, write_question
 from edgewise_agent.serving.oip.messages import read_request
 from edgewise_agent.serving.oip.tensors import BadTensor
+from edgewise_agent.serving.options import BadOption, of_owner
 from edgewise_agent.serving.routing.budget import DAY_S, Budget
 from edgewise_agent.serving.routing.escalation import Unanswered
 from edgewise_agent.serving.routing.remote import Server
@@ -88,6 +95,88 @@ def test_a_server_that_is_silent_costs_one_timeout_and_is_left_alone() -> None:
             ask(INPUTS, ["scores"])
         assert not alone.value.asked
         thread.join(30)
+
+
+@contextmanager
+def guarded(behind: str, token: list[str]) -> Iterator[tuple[str, list[str | None]]]:
+    """host:port of a server that answers as ``behind`` does whoever has the newest token; and what it was sent."""
+    sent: list[str | None] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            sent.append(self.headers["Authorization"])
+            answer, headers = b"", {}
+            if sent[-1] == f"Bearer {token[-1]}":
+                asked = http.client.HTTPConnection(behind, timeout=20)
+                asked.request("POST", self.path, body, {LENGTH: self.headers[LENGTH]})
+                got = asked.getresponse()
+                answer, headers = got.read(), {LENGTH: got.headers[LENGTH]}
+            self.send_response(200 if answer else 401)
+            for name, value in {**headers, "Content-Length": str(len(answer))}.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(answer)
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Say nothing."""
+
+    found = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=found.serve_forever)
+    thread.start()
+    try:
+        yield f"127.0.0.1:{found.server_port}", sent
+    finally:
+        found.shutdown()
+        thread.join()
+        found.server_close()
+
+
+def test_a_token_goes_to_its_host_alone_and_may_be_replaced(
+    key: HubKey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    file, tokens = tmp_path / "token", ["first-s3cret"]
+    file.write_text(tokens[0] + "\n")
+    monkeypatch.setenv("TOKEN_OF_IT", "second-s3cret")
+    with (
+        serving(served(opened(tmp_path / "blobs", make_bundle(key, 2)))) as behind,
+        guarded(behind, tokens) as (address, sent),
+    ):
+
+        def ask(*places: str) -> Server:
+            policy = Escalate(experiment="e", threshold=0.5, url=f"http://{address}/v2", model=MODEL, timeout_s=20)
+            return Server(policy, [address], Budget(None, ENOUGH), 1, places)
+
+        with_file = ask(f"{address}=file:{file}", "server.example=env:TOKEN_OF_IT")
+        assert with_file(INPUTS, ["scores"]).outputs["scores"].shape == (1, CLASSES)
+        tokens.append("second-s3cret")
+        file.write_text("second-s3cret")
+        assert with_file(INPUTS, ["scores"]).outputs["scores"].shape == (1, CLASSES), "the file was replaced"
+        assert ask("127.0.0.1=env:TOKEN_OF_IT")(INPUTS, ["scores"]).outputs["scores"].shape == (1, CLASSES)
+        assert sent == ["Bearer first-s3cret", "Bearer second-s3cret", "Bearer second-s3cret"]
+        with pytest.raises(Unanswered, match="status 401"):
+            ask("server.example=env:TOKEN_OF_IT")(INPUTS, ["scores"])
+        assert sent[3:] == [None], "another host's token stays here"
+        for place, content in ((f"file:{tmp_path / 'none'}", ""), (f"file:{file}", "two s3cret\n"), ("env:UNSET", "")):
+            file.write_text(content)
+            with pytest.raises(Unanswered, match="token") as refused:
+                ask(f"127.0.0.1={place}")(INPUTS, ["scores"])
+            assert not refused.value.asked and "s3cret" not in str(refused.value)
+        assert len(sent) == 4, "nothing is sent without its token"
+    assert caplog.records and "s3cret" not in caplog.text
+
+
+def test_where_tokens_lie_is_an_option_and_they_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOKEN_OF_IT", "s3cret")
+    places = "server.example=env:TOKEN_OF_IT, 10.0.0.5:8443=file:/etc/edgewise/token"
+    options = of_owner({"EDGEWISE_AGENT_SERVE_ESCALATE_TOKENS": places, "TOKEN_OF_IT": "s3cret"})
+    assert options.escalate_tokens == ["server.example=env:TOKEN_OF_IT", "10.0.0.5:8443=file:/etc/edgewise/token"]
+    assert b"s3cret" not in msgspec.msgpack.encode(Load(models=[], blobs="", options=options))
+    for wrong in ("s3cret", "server.example=s3cret", "server.example=file:relative"):
+        with pytest.raises(BadOption):
+            of_owner({"EDGEWISE_AGENT_SERVE_ESCALATE_TOKENS": wrong})
 
 
 def test_an_answer_of_another_kind_is_no_answer(key: HubKey, tmp_path: Path) -> None:

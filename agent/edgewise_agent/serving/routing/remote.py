@@ -1,7 +1,8 @@
 """Asks a server's Open Inference Protocol endpoint.
 
 Rules that hold here:
-- nothing is sent but to a host that the device's owner allows, over TLS unless it is this machine;
+- nothing is sent but to a host that the device's owner allows, over TLS unless it is this machine; with the token that
+  the owner has for this host, and not at all where that cannot be read;
 - an answer that takes longer than ``timeout_s`` in all, whatever it hangs in, is not waited for;
 - at most ``at_once`` are asked together, so that a server that hangs never takes the last place of those who answer;
 - after a failure the server is left alone for a while, twice as long each time, up to a minute;
@@ -15,7 +16,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from urllib.parse import urlsplit
 
 from edgewise.wire.experiment import Escalate
@@ -24,6 +25,7 @@ from edgewise_agent.serving.oip.asking import LENGTH, read_answer, write_questio
 from edgewise_agent.serving.oip.tensors import BadTensor
 from edgewise_agent.serving.routing.budget import Budget
 from edgewise_agent.serving.routing.escalation import Reply, Unanswered
+from edgewise_agent.serving.routing.tokens import NoToken, place_of, read_token
 
 log = logging.getLogger(__name__)
 
@@ -35,8 +37,10 @@ _HERE = {"127.0.0.1", "localhost", "::1"}
 class Server:
     """Call it to ask. For several threads."""
 
-    def __init__(self, policy: Escalate, allowed: Collection[str], budget: Budget, at_once: int) -> None:
-        """``allowed``: hosts, each with a port or for any."""
+    def __init__(
+        self, policy: Escalate, allowed: Collection[str], budget: Budget, at_once: int, tokens: Sequence[str] = ()
+    ) -> None:
+        """``allowed``: hosts, each with a port or for any; ``tokens``: as ``Options.escalate_tokens``."""
         url = urlsplit(policy.url)
         self._tls, self._host, self._port = url.scheme == "https", url.hostname or "", _port(policy.url)
         self._path = f"{url.path.rstrip('/')}/models/{policy.model}/infer"
@@ -44,6 +48,7 @@ class Server:
         self._idle: deque[http.client.HTTPConnection] = deque(maxlen=at_once)
         self._free = threading.Semaphore(at_once)
         self._failures, self._not_before = 0, 0.0
+        self._token = place_of(tokens, self._host, self._port)
         self._refusal = self._refused(set(allowed))
         if self._refusal is not None:
             log.warning("%s", self._refusal)
@@ -55,6 +60,8 @@ class Server:
         if time.monotonic() < self._not_before:
             raise Unanswered("the server failed a moment ago")
         headers, body = write_question(inputs, outputs)
+        if self._token is not None:
+            headers["Authorization"] = f"Bearer {self._read_token(self._token)}"
         if not self._free.acquire(blocking=False):
             raise Unanswered("the server is asked by too many")
         if not self._budget.take(len(body), time.time()):
@@ -105,6 +112,13 @@ class Server:
             if response.isclosed() and not response.will_close:
                 self._idle.append(connection)
             return
+
+    def _read_token(self, place: str) -> str:
+        try:
+            return read_token(place)
+        except NoToken as error:
+            log.warning("%s:%d: %s", self._host, self._port, error)
+            raise Unanswered(str(error)) from error
 
     def _connect(self) -> http.client.HTTPConnection:
         kind = http.client.HTTPSConnection if self._tls else http.client.HTTPConnection
