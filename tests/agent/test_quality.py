@@ -10,6 +10,7 @@ from agent_builders import HubKey, make_bundle
 from edgewise.bundle import Bounds, Tensor
 from edgewise.sketch import SketchSpec
 from edgewise.wire.quality import Quality
+from edgewise_agent.serving.model import FEW, all_finite
 from edgewise_agent.serving.oip.tensors import BadTensor, from_json
 from edgewise_agent.serving.quality import Checker, InputRefused
 from edgewise_agent.windows.collector import Collector
@@ -208,3 +209,15 @@ def test_empty_window_is_none_and_time_goes_on() -> None:
     filling.count("errors", 3)
     window = filling.poll(130.0, 5030.0)
     assert window is not None and window.start == 5015.0 and window.counters.errors == 3
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("size", [9, 3 * FEW])
+def test_outputs_are_finite_or_not_whatever_their_squares_are(dtype: type[np.floating], size: int) -> None:
+    largest = np.full((2, size), np.finfo(dtype).max, dtype)
+    assert all_finite({"largest": largest, "none": largest[:0], "one": largest[0, 0, ...], "labels": np.arange(3)})
+    for value in (np.nan, np.inf, -np.inf):
+        for array in (largest.copy(), np.zeros((2, size), dtype)):
+            array[1, size // 2] = value
+            assert not all_finite({"fine": largest, "not": array})
+            assert not all_finite({"not": array.T})

@@ -52,7 +52,7 @@ MAX_INFERENCE_S = 30.0
 """An inference that takes longer hangs: the heartbeat stops, and the supervisor ends this process."""
 DRAIN_S = 3.0
 """How long idle connections may stay after ``Drain``: their next answer closes them, with no request lost."""
-_TICK_S = 0.1
+_TICK_S = 0.25
 _OUTBOX = 2048
 
 

@@ -14,6 +14,7 @@ import re
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from http import HTTPStatus
 from urllib.parse import unquote, urlsplit
 
@@ -52,7 +53,8 @@ class HttpError(EdgewiseError):
 
 @dataclass(frozen=True)
 class Head:
-    """A request without its body. Header names are lower case; ``path`` is decoded, one part each, without a query."""
+    """A request without its body. Header names are lower case; ``path`` is decoded, one part each, without a query.
+    Requests may share one: nobody changes its headers."""
 
     method: str
     path: tuple[str, ...]
@@ -79,8 +81,12 @@ class Answer:
     headers: dict[str, str] = field(default_factory=dict)
 
 
+@lru_cache(maxsize=16)
 def parse_head(data: bytes) -> Head:
-    """A request's head, without the blank line that ends it. Raises HttpError, which closes the connection."""
+    """A request's head, without the blank line that ends it. Raises HttpError, which closes the connection.
+
+    The last ones are remembered: a client that keeps asking says the same again, but for its body.
+    """
     lines = data.split(b"\r\n")
     if len(lines) > MAX_HEADERS + 1:
         raise HttpError(431, f"expected at most {MAX_HEADERS} headers, got {len(lines) - 1}", close=True)

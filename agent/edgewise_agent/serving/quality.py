@@ -227,7 +227,7 @@ def _at_a_glance(one: _Input, array: npt.NDArray[np.generic]) -> tuple[bool, boo
         lows, highs = array.min(axis=0), array.max(axis=0)
         inside = bool(((lows >= one.low) & (highs <= one.high)).all())
         return inside or bool(np.isfinite(lows).all() and np.isfinite(highs).all()), inside
-    low, high = float(array.min()), float(array.max())
+    low, high = float(np.minimum.reduce(array, axis=None)), float(np.maximum.reduce(array, axis=None))
     inside = one.low is None or one.high is None or bool(low >= one.low and high <= one.high)
     return math.isfinite(low) and math.isfinite(high), inside
 

@@ -29,7 +29,7 @@ Counter = Literal["errors", "refused", "nonfinite_inputs", "nonfinite_outputs", 
 
 below = random.SystemRandom().randrange
 """What noise is drawn with."""
-MAX_PENDING = 32
+MAX_PENDING = 128
 MAX_PENDING_BYTES = 256 * 1024
 
 
@@ -49,8 +49,9 @@ class Answered(NamedTuple):
     @property
     def nbytes(self) -> int:
         """Of all arrays."""
-        outputs = sum(array.nbytes for array in (self.scores, self.embeddings) if array is not None)
-        return outputs + sum(array.nbytes for array in self.inputs.values())
+        scores = 0 if self.scores is None else self.scores.nbytes
+        embeddings = 0 if self.embeddings is None else self.embeddings.nbytes
+        return scores + embeddings + sum(array.nbytes for array in self.inputs.values())
 
 
 class Collector:

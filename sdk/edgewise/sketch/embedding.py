@@ -24,7 +24,7 @@ from edgewise.sketch.vector import LIMIT, Vector
 Rows = npt.NDArray[np.float32]
 _EXACT = 2**24
 """Integers up to here are exact in float32."""
-_FEW, _ALONE = 64, 2**18
+_FEW, _ALONE = 256, 2**18
 """Of so few items, products so small that no BLAS wakes a second thread for them."""
 
 

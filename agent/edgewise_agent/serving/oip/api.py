@@ -18,6 +18,7 @@ Rules that hold here:
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
@@ -56,6 +57,12 @@ class Api:
     ) -> None:
         self._models, self._options, self._sampled = models, options, sampled
         self._gates: dict[str, Gate[Connection]] = {}
+
+    @cached_property
+    def _infer(self) -> Callable[[ServedModel, Head, memoryview], Answer]:
+        from edgewise_agent.serving.oip.infer import infer  # here: who serves no model needs no NumPy
+
+        return infer
 
     def bound(self, head: Head) -> int:
         """Of a body. Raises HttpError for a stranger."""
@@ -107,9 +114,7 @@ class Api:
         match rest:
             case ["infer"]:
                 _only("POST", head)
-                from edgewise_agent.serving.oip.infer import infer  # here: who serves no model needs no NumPy
-
-                return infer(served, head, decompress(head, body, self._options.max_body))
+                return self._infer(served, head, decompress(head, body, self._options.max_body))
             case ["feedback"]:
                 _only("POST", head)
                 return self._feedback(served, decompress(head, body, MAX_SMALL_BODY))

@@ -33,6 +33,9 @@ MAX_AXES = 8
 MAX_VALUES = 2**31
 DATATYPES: tuple[str, ...] = (*get_args(Datatype), "BYTES")
 _OF_DTYPE = {np.dtype(kind): datatype for datatype, kind in NUMPY.items()}
+_BINARY: dict[str, np.dtype[Any]] = {
+    datatype: np.dtype(kind).newbyteorder("<") for datatype, kind in {**NUMPY, "BF16": np.uint16}.items()
+}
 FLOATS = ("FP16", "FP32", "FP64")
 
 
@@ -49,11 +52,13 @@ def datatype_of(array: Array) -> str:
 
 def count(name: str, shape: Sequence[int]) -> int:
     """How many values a shape holds. Raises BadTensor."""
-    if len(shape) > MAX_AXES or any(size < 0 for size in shape):
+    if len(shape) > MAX_AXES or min(shape, default=0) < 0:
         raise BadTensor(f"{name}: expected a shape of at most {MAX_AXES} axes, none negative, got {list(shape)[:16]}")
-    if math.prod(size or 1 for size in shape) >= MAX_VALUES:  # an axis of 0 excuses no other: NumPy multiplies them
+    values = math.prod(shape)
+    # an axis of 0 excuses no other: NumPy multiplies them
+    if (values or math.prod(size or 1 for size in shape)) >= MAX_VALUES:
         raise BadTensor(f"{name}: expected fewer than {MAX_VALUES} values, got a shape of {list(shape)}")
-    return math.prod(shape)
+    return values
 
 
 def from_json(name: str, datatype: str, shape: Sequence[int], data: list[Any], *, floats: bool = False) -> Array:
@@ -84,7 +89,7 @@ def from_binary(name: str, datatype: str, shape: Sequence[int], data: memoryview
     values = count(name, shape)
     if datatype == "BYTES":
         return _unpack(name, data, values).reshape(shape)
-    dtype = np.dtype(np.uint16 if datatype == "BF16" else NUMPY[datatype]).newbyteorder("<")  # type: ignore[index]
+    dtype = _BINARY[datatype]
     if len(data) != values * dtype.itemsize:
         raise BadTensor(
             f"{name}: {datatype} of shape {list(shape)} has {values * dtype.itemsize} bytes, got {len(data)}"
