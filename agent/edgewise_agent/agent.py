@@ -35,6 +35,7 @@ from edgewise_agent.connection import Connection
 from edgewise_agent.download import BlockRefused
 from edgewise_agent.events import ChildSaid, Connected, Disconnected, Event, Inbound
 from edgewise_agent.facts import Fact, device_facts, rss
+from edgewise_agent.health import energy
 from edgewise_agent.health.meter import HealthClosed, Meter
 from edgewise_agent.identity import Identity, verifier
 from edgewise_agent.notify import Notifier
@@ -245,7 +246,8 @@ class Agent:
             case Listening() if found is not None:
                 self._listening(process)
             case WindowClosed():
-                self._keep(STREAM_WINDOWS, self._privacy.passed(message))
+                metered = energy.metered(message, self._meter.watts(now, message.duration))
+                self._keep(STREAM_WINDOWS, self._privacy.passed(metered))
             case ExperimentClosed():
                 self._keep(STREAM_EXPERIMENT, message)
             case SampleTaken():

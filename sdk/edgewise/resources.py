@@ -132,7 +132,8 @@ class HealthSpan(Resource, frozen=True, kw_only=True):
 
 
 class ModelLatency(Resource, frozen=True, kw_only=True):
-    """What a device answered with one version, and how long it took."""
+    """What a device answered with one version, how long it took, and the millijoules of an inference: an upper
+    estimate, None where the board does not tell its power."""
 
     model: str
     version: int
@@ -141,6 +142,7 @@ class ModelLatency(Resource, frozen=True, kw_only=True):
     errors: int
     latency_p50_ms: float | None
     latency_p95_ms: float | None
+    energy_mj: float | None
 
 
 class DeviceHealth(Resource, frozen=True, kw_only=True):

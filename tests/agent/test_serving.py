@@ -199,7 +199,8 @@ def test_last_window_holds_what_happened(key: HubKey, blobs: Path, bundle: Bundl
     assert (counters.nonfinite_outputs, counters.nonfinite_inputs, counters.refused, counters.errors) == (1, 1, 1, 0)
     spec = decode_json(bundle.blobs[window.spec], SketchSpec)
     sketches = WindowSketches.decode(spec, window.sketches)
-    assert sketches.latency.n == 2 and sketches.classes is not None and sketches.classes.n == 3
+    assert sketches.latency.n == 2 and 0 < window.busy_s < window.duration
+    assert sketches.classes is not None and sketches.classes.n == 3
     assert sketches.embedding is not None and sketches.embedding.n == 3
 
 

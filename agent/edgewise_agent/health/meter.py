@@ -6,6 +6,7 @@ A counter that goes back (an interface that went, a driver loaded anew) counts n
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,8 +14,11 @@ import msgspec
 
 from edgewise.wire.health import Gauge, observe
 from edgewise_agent.health import gpu, power, system
+from edgewise_agent.health.energy import Drawn, mean_watts
 
 SAMPLE_S = 10.0
+READINGS = 360
+"""Of the energy, kept: an hour."""
 _MOST = 2**53 - 1  # of a total, however wrong the counter
 
 
@@ -36,7 +40,12 @@ class Meter:
         self._ticks, self._traffic = system.ticks(root), system.traffic(root)
         self._rapl, self._throttles = power.rapl(root), system.throttle_events(root)
         self._sampled = now
+        self._drawn: deque[Drawn] = deque(maxlen=READINGS)
         self._begin(now)
+
+    def watts(self, now: float, seconds: float) -> float | None:
+        """What the board drew on average over the last ``seconds``, as far back as is known; None: it does not tell."""
+        return mean_watts(list(self._drawn), now - seconds)
 
     def poll(self, now: float, window_s: float) -> HealthClosed | None:
         """Sample when it is time to; the span, if it is over."""
@@ -90,13 +99,18 @@ class Meter:
         before, self._rapl = self._rapl, power.rapl(self._root)
         spent = power.between(before, self._rapl)
         watts = power.watts(self._root)
+        joules = watts * since if watts is not None else spent / 1e6 if spent is not None else None
+        if joules is None:
+            self._drawn.clear()  # what comes later says nothing of this time
+            return
+        self._add("energy_mj", round(1000 * joules))
         if watts is not None:
             self._observe("power", watts)
-            self._add("energy_mj", round(watts * since * 1000))
-        elif spent is not None:
-            self._add("energy_mj", spent // 1000)
-            if since > 0:
-                self._observe("power", spent / 1e6 / since)
+        elif since > 0:
+            self._observe("power", joules / since)
+        if not self._drawn:
+            self._drawn.append(Drawn(self._sampled - since, 0.0))
+        self._drawn.append(Drawn(self._sampled, self._drawn[-1].joules + joules))
 
     def _observe(self, name: str, value: float | None) -> None:
         if value is not None and math.isfinite(value):

@@ -101,7 +101,8 @@ class Heartbeat(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 class WindowClosed(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """Child -> supervisor: a window's content; the supervisor gives it its identity. ``rho``: what its noise cost;
-    ``ended_s``: seconds since its end, by a clock that nobody sets; None: not known."""
+    ``ended_s``: seconds since its end, by a clock that nobody sets; None: not known. ``busy_s``: seconds of all its
+    answered requests together."""
 
     model: str
     version: int
@@ -113,6 +114,7 @@ class WindowClosed(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     counters: Counters
     sketches: dict[str, bytes]
     ended_s: float | None = 0.0
+    busy_s: float = 0.0
     rho: float = 0.0
     quality: dict[Problem, dict[str, int]] = {}
 

@@ -85,6 +85,7 @@ class Collector:
         self._sketches = WindowSketches(self._spec, self._projection)
         self._pending: list[Answered] = []
         self._pending_bytes = 0
+        self._busy_s = 0.0
 
     def record(
         self,
@@ -132,6 +133,7 @@ class Collector:
         if not self._pending:
             return
         pending, self._pending, self._pending_bytes = self._pending, [], 0
+        self._busy_s += sum(answered.latency_s for answered in pending)
         self._sketches.update(
             [answered.latency_s for answered in pending],
             _joined([answered.scores for answered in pending]),
@@ -159,6 +161,7 @@ class Collector:
                 duration=now - self._began,
                 counters=Counters(**self._counts),
                 sketches=self._sketches.encode(),
+                busy_s=self._busy_s,
                 rho=cost,
             )
             empty = not any(self._counts.values())

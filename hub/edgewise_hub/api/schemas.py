@@ -153,7 +153,8 @@ class HealthSpan(BaseModel):
 
 
 class ModelLatency(BaseModel):
-    """What a device answered with one version, and how long it took."""
+    """What a device answered with one version, how long it took, and the millijoules of an inference: the board's mean
+    power over the time that it ran, so an upper estimate; null where the board does not tell its power."""
 
     model: str
     version: int
@@ -162,6 +163,7 @@ class ModelLatency(BaseModel):
     errors: int
     latency_p50_ms: float | None
     latency_p95_ms: float | None
+    energy_mj: float | None
 
 
 class DeviceHealth(BaseModel):

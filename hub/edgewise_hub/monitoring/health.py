@@ -100,7 +100,11 @@ def _models(session: Session, hub: Hub, device: str, since: float) -> list[Model
     totals: dict[tuple[str, int, str], Counter[str]] = {}
     for model, version, duty, counters, sketches in rows:
         key = (model, version, duty)
-        totals.setdefault(key, Counter()).update({"inferences": counters["inferences"], "errors": counters["errors"]})
+        spent = counters.get("energy_mj", 0)  # not told by every window
+        metered = counters["inferences"] if spent else 0
+        totals.setdefault(key, Counter()).update(
+            inferences=counters["inferences"], errors=counters["errors"], energy_mj=spent, metered=metered
+        )
         latency = latencies.setdefault(key, LatencySketch())
         encoded = msgspec.msgpack.decode(sketches, type=dict[str, bytes]).get("latency")
         if encoded is not None:
@@ -114,6 +118,11 @@ def _models(session: Session, hub: Hub, device: str, since: float) -> list[Model
             errors=totals[model, version, duty]["errors"],
             latency_p50_ms=latency.quantile(0.5) * 1000 if latency.n else None,
             latency_p95_ms=latency.quantile(0.95) * 1000 if latency.n else None,
+            energy_mj=_ratio(totals[model, version, duty]["energy_mj"], totals[model, version, duty]["metered"]),
         )
         for (model, version, duty), latency in sorted(latencies.items())
     ]
+
+
+def _ratio(part: int, whole: int) -> float | None:
+    return part / whole if whole else None

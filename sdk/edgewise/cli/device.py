@@ -89,9 +89,17 @@ def show_health(
         empty="Nothing came in that time: is the device offline, or its agent an older one?",
     )
     return show_table(
-        ["MODEL", "DUTY", "INFERENCES#", "ERRORS#", "P50#", "P95#"],
+        ["MODEL", "DUTY", "INFERENCES#", "ERRORS#", "P50#", "P95#", "ENERGY#"],
         [
-            (f"{m.model}:{m.version}", m.duty, m.inferences, m.errors, _ms(m.latency_p50_ms), _ms(m.latency_p95_ms))
+            (
+                f"{m.model}:{m.version}",
+                m.duty,
+                m.inferences,
+                m.errors,
+                _ms(m.latency_p50_ms),
+                _ms(m.latency_p95_ms),
+                "-" if m.energy_mj is None else f"<{m.energy_mj:.3g} mJ",
+            )
             for m in found.models
         ],
         empty="No window of a model came in that time.",

@@ -23,6 +23,7 @@ class Counters(msgspec.Struct, frozen=True, kw_only=True):
     ``labelled`` and ``correct``: feedback by request id; a label that comes ``late``, when the window of its answer is
     over, counts in a window of its own: of the install that answered, at the time when it did. ``repeated`` and
     ``unknown``: labels of an item that has one, and of no item that is remembered; they count nowhere else.
+    ``energy_mj``: millijoules that the board drew while the install ran, estimated; 0 where the board does not tell.
     """
 
     inferences: Count = 0
@@ -36,6 +37,7 @@ class Counters(msgspec.Struct, frozen=True, kw_only=True):
     late: Count = 0
     repeated: Count = 0
     unknown: Count = 0
+    energy_mj: Count = 0
 
 
 Problem = Literal[

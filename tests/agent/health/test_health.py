@@ -9,11 +9,15 @@ from boards import BOARDS, JETSON, LAPTOP, PROC, RASPBERRY_PI, write
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from edgewise.sketch import SketchSpec
 from edgewise.wire.codec import decode_msgpack, encode_msgpack
 from edgewise.wire.health import GAUGES, TOTALS, Gauge, Health, add_gauges, observe
 from edgewise_agent.health import gpu, power, system
+from edgewise_agent.health.energy import metered
 from edgewise_agent.health.meter import SAMPLE_S, HealthClosed, Meter
+from edgewise_agent.serving.channel import WindowClosed
 from edgewise_agent.windows import merging
+from edgewise_agent.windows.collector import Collector
 
 
 def meter(root: Path, now: float = 0.0) -> Meter:
@@ -95,6 +99,67 @@ def test_counters_that_wrap_or_go_back(tmp_path: Path) -> None:
 def test_watts_become_energy_over_the_time_that_passed(tmp_path: Path) -> None:
     write(tmp_path, JETSON)
     assert closed(meter(tmp_path), 2 * SAMPLE_S).totals["energy_mj"] == round(6.048 * 2 * SAMPLE_S * 1000)
+
+
+def closed_window(busy_s: list[float], duration: float = 60.0) -> WindowClosed:
+    """What a real collector says of requests that took so long."""
+    collector = Collector(
+        model="m",
+        version=1,
+        bundle="b" * 64,
+        spec=SketchSpec(),
+        spec_digest="c" * 64,
+        projection=None,
+        window_s=duration,
+        now=0.0,
+        clock=0.0,
+    )
+    for latency_s in busy_s:
+        collector.record(1, 0, latency_s, None, None)
+    collector.count("errors")
+    window = collector.poll(duration, duration)
+    assert window is not None
+    return window
+
+
+def test_an_inference_costs_the_boards_power_while_it_ran(tmp_path: Path) -> None:
+    jetson = meter(write(tmp_path / "jetson", JETSON))
+    assert jetson.watts(0.0, 60.0) is None, "nothing was measured yet"
+    for now in range(10, 70, 10):
+        jetson.poll(float(now), 1e9)
+    watts = jetson.watts(60.0, 60.0)
+    assert watts == pytest.approx(6.048)
+    window = metered(closed_window([0.02] * 500), watts)
+    assert window.counters.energy_mj == round(6.048 * 10.0 * 1000), "500 requests of 20 ms: 10 s at 6 W"
+    assert window.counters.energy_mj / window.counters.inferences == pytest.approx(121, abs=1)
+    crowded = metered(closed_window([1.0] * 300), watts)
+    assert crowded.counters.energy_mj == round(6.048 * 60.0 * 1000), "at once: never more than the board drew"
+    idle = metered(closed_window([]), watts)
+    assert idle.counters.energy_mj == 0
+
+
+def test_only_the_energy_of_the_windows_time_counts(tmp_path: Path) -> None:
+    write(tmp_path, LAPTOP)
+    laptop, package = meter(tmp_path), tmp_path / "sys/class/powercap/intel-rapl:0/energy_uj"
+    for second, microjoules in ((10, 51_000_000), (20, 101_000_000), (30, 401_000_000)):
+        package.write_text(f"{microjoules}\n")
+        laptop.poll(float(second), 1e9)
+    assert laptop.watts(30.0, 10.0) == pytest.approx(30.0)
+    assert laptop.watts(30.0, 0.5) == pytest.approx(30.0), "the newest reading, where the window is shorter than one"
+    assert laptop.watts(30.0, 20.0) == pytest.approx(17.5)
+    assert laptop.watts(30.0, 1e6) == pytest.approx(400 / 30), "as far back as is known"
+    package.unlink()
+    laptop.poll(40.0, 1e9)
+    assert laptop.watts(40.0, 10.0) is None, "the sensor is gone: nobody knows"
+
+
+@pytest.mark.parametrize("board", ["raspberry-pi", "container", "nothing"])
+def test_a_board_that_does_not_tell_its_power_costs_nothing_that_is_known(tmp_path: Path, board: str) -> None:
+    device = meter(write(tmp_path, BOARDS[board]))
+    for now in (10.0, 20.0):
+        device.poll(now, 1e9)
+    assert device.watts(20.0, 20.0) is None
+    assert metered(closed_window([0.02]), None).counters.energy_mj == 0
 
 
 @pytest.mark.parametrize("board", BOARDS)

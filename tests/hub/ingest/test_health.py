@@ -7,7 +7,7 @@ from cameras import EPOCH, Cameras, inbound
 
 from edgewise.wire.codec import decode_json, encode_msgpack
 from edgewise.wire.health import STREAM_HEALTH, Gauge, Health
-from edgewise.wire.windows import Ack
+from edgewise.wire.windows import Ack, Counters
 from edgewise_hub.api.schemas import DeviceHealth
 from edgewise_hub.monitoring import health, ingest, streams
 from edgewise_hub.mqtt.inbox import Outcome
@@ -62,6 +62,18 @@ def test_spans_and_the_latency_of_models(cameras: Cameras, version: int) -> None
     assert (model.model, model.version, model.duty, model.inferences) == ("digits", version, "active", 40)
     assert model.latency_p50_ms is not None and 9.0 < model.latency_p50_ms < 12.0
     assert read(cameras, "cam-2").spans == [] and read(cameras, since=cameras.now + 1).models == []
+
+
+def test_the_energy_of_an_inference_is_that_of_the_windows_that_tell_it(cameras: Cameras, version: int) -> None:
+    told = [
+        cameras.window("cam-1", version, 0, counters=Counters(inferences=inferences, energy_mj=energy), sketches={})
+        for inferences, energy in ((100, 12_000), (300, 36_000), (500, 0))
+    ]
+    cameras.send(*told)
+    (model,) = read(cameras).models
+    assert (model.inferences, model.energy_mj) == (900, 120.0)
+    cameras.send(cameras.window("cam-2", version, 30))
+    assert [model.energy_mj for model in read(cameras, "cam-2").models] == [None]
 
 
 def test_many_spans_are_added_to_one_another(cameras: Cameras, version: int, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2199,11 +2199,14 @@ export interface components {
         };
         /**
          * ModelLatency
-         * @description What a device answered with one version, and how long it took.
+         * @description What a device answered with one version, how long it took, and the millijoules of an inference: the board's mean
+         *     power over the time that it ran, so an upper estimate; null where the board does not tell its power.
          */
         ModelLatency: {
             /** Duty */
             duty: string;
+            /** Energy Mj */
+            energy_mj: number | null;
             /** Errors */
             errors: number;
             /** Inferences */

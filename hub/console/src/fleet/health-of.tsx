@@ -43,6 +43,7 @@ export function HealthOf({ id }: { id: string }) {
               , half within {number(model.latency_p50_ms)} ms, 95% within {number(model.latency_p95_ms)} ms
             </>
           )}
+          {model.energy_mj !== null && <>, at most about {number(model.energy_mj)} mJ each</>}
         </p>
       ))}
     </>
