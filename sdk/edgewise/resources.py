@@ -726,15 +726,19 @@ class SmallestShift(Resource, frozen=True, kw_only=True):
 
 
 class BundleCalibration(Resource, frozen=True, kw_only=True):
-    """Of one bundle's reference. ``error``: why it cannot be used; all else is empty then. ``horizon``: spans that a
-    watch looks back over at most, for want of ``horizon_needed`` items; ``needed``: items that the promise asks of the
-    reference; ``words``: all of it, in sentences."""
+    """Of one bundle's reference. ``error``: why it cannot be used; all else is empty then. ``independent``: items drawn
+    alone that know as much as its ``m``, by which the level of 5% is known to lie between ``level_low`` and
+    ``level_high``; ``horizon``: spans that a watch looks back over at most, for want of ``horizon_needed`` items;
+    ``needed``: items that the promise asks of the reference; ``words``: all of it, in sentences."""
 
     digest: str
     profile: str
     error: str | None = None
     m: int = 0
     block: int = 1
+    independent: int = 0
+    level_low: float = 0.0
+    level_high: float = 0.0
     span: int = 0
     alpha: float = 0.0
     false_alarms: Rate | None = None

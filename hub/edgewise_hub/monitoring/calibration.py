@@ -92,14 +92,19 @@ class Smallest:
 
 @dataclass(frozen=True)
 class Calibration:
-    """``m``: items of the reference; ``block``: how far they depend on those before; ``span``: items of the spans that
-    were judged. ``false_alarms`` at ``ALPHA``. ``run_length``: steps between false alarms where ``promise`` is due, of
-    ``alarms``, with its 95% interval; None where nothing is watched. ``horizon``: spans that a watch looks back over;
-    ``horizon_needed``: items of a reference that lets it look back over all that it can. ``needed``: items that the
-    promise asks of the reference. ``words``: all of it, in sentences."""
+    """``m``: items of the reference; ``block``: how far they depend on those before; ``independent``: so many drawn
+    alone would know as much; ``level_low`` to ``level_high``: where the true rate of false alarms lies at ``ALPHA``, as
+    well as they tell; ``span``: items of the spans that were judged. ``false_alarms`` at ``ALPHA``. ``run_length``:
+    steps between false alarms where ``promise`` is due, of ``alarms``, with its 95% interval; None where nothing is
+    watched. ``horizon``: spans that a watch looks back over; ``horizon_needed``: items of a reference that lets it look
+    back over all that it can. ``needed``: items that the promise asks of the reference. ``words``: all of it, in
+    sentences."""
 
     m: int
     block: int
+    independent: int
+    level_low: float
+    level_high: float
     span: int
     alpha: float
     false_alarms: Rate | None
@@ -132,14 +137,16 @@ def calibrate(
     rng = np.random.default_rng(seed)
     span = max(MIN_ITEMS, min(policy.min_n, reference.m // (2 * SHARE)))
     needed = max(SHARE * policy.min_n, BLOCKS * reference.block)
+    whole = Baseline(reference, seed)
+    independent, (level_low, level_high) = whole.independent, whole.level(ALPHA, span, float(span))
     horizon = run_length.allowed(HORIZONS, policy.min_n, reference.m)[-1]
     horizon_needed = run_length.needed(HORIZONS[-1], policy.min_n)
     if reference.m < 4 * SHARE * MIN_ITEMS:
         needed = max(needed, 4 * SHARE * MIN_ITEMS)
         words = (_too_small(reference.m, needed),)
         return Calibration(
-            reference.m, reference.block, span, policy.alpha, None, PROMISE, None, None, None, 0, horizon,
-            horizon_needed, (), (), needed, False, words,
+            reference.m, reference.block, independent, level_low, level_high, span, policy.alpha, None, PROMISE, None,
+            None, None, 0, horizon, horizon_needed, (), (), needed, False, words,
         )  # fmt: skip
     false_alarms = _false_alarms(reference, policy, span, splits, rng, progress)
     progress(0.45, "run length")
@@ -152,7 +159,7 @@ def calibrate(
     if not kept:  # the reference's own error, 1/m of the variance, is too large
         needed = max(needed, 2 * reference.m)
     found = Calibration(
-        reference.m, reference.block, span, policy.alpha, false_alarms, PROMISE,
+        reference.m, reference.block, independent, level_low, level_high, span, policy.alpha, false_alarms, PROMISE,
         steps / max(alarms, 1) if steps else None, low, high, alarms, horizon, horizon_needed, powers, smallest,
         needed, enough, (),
     )  # fmt: skip
@@ -375,6 +382,11 @@ def _words(found: Calibration) -> tuple[str, ...]:
         said.append(
             f"Of {rate.trials} spans of the reference where nothing drifted, {rate.alarms} raised an alarm at {ALPHA}: "
             f"{rate.rate:.1%} (95% interval {rate.low:.1%} to {rate.high:.1%})."
+        )
+    if found.independent < found.m:
+        said.append(
+            f"Its {found.m} items depend on each other and know as much as {found.independent} drawn alone: an alarm "
+            f"at {ALPHA} is false in {found.level_low:.1%} to {found.level_high:.1%}, as well as they tell."
         )
     if found.run_length is not None:
         said.append(

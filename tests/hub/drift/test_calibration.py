@@ -45,7 +45,7 @@ def test_false_alarms_are_as_rare_as_promised_within_their_interval(found):
     assert found.run_length > 1 and found.alarms > 0
     assert found.run_length_low < found.run_length < found.run_length_high
     assert found.run_length_high > 0.7 * found.promise and found.run_length_low < 1.3 * found.promise
-    assert found.enough and found.needed == 1500
+    assert found.enough and found.needed == 1500 and found.independent == 2000
     assert (found.horizon, found.horizon_needed) == (1, 9300) and "9300 items" in " ".join(found.words)
 
 

@@ -7,7 +7,12 @@ import pytest
 
 from edgewise.sketch import SketchSpec
 from edgewise_hub.monitoring import reference as references
+from edgewise_hub.monitoring.drift import strata
+from edgewise_hub.monitoring.drift.baseline import Baseline
 from edgewise_hub.monitoring.drift.memory import block_length
+from edgewise_hub.monitoring.drift.reference import Reference
+from edgewise_hub.monitoring.drift.strata import Stratum
+from edgewise_hub.monitoring.drift.summary import Summary
 
 
 def autoregressive(phi: float, m: int, seed: int) -> np.ndarray:
@@ -108,3 +113,30 @@ def test_a_file_that_unpacks_to_more_than_its_bound_is_refused(tmp_path, digits)
     assert path.stat().st_size < references.MAX_FILE
     with pytest.raises(references.BadReferenceError, match="bytes unpacked"):
         references.load(path, digits.spec)
+
+
+def in_runs(rng, runs, length):
+    """Items that stay the same but for a little over ``length`` of them: features int8 [runs * length, 16]."""
+    held = np.repeat(rng.normal(size=(runs, 16)), length, axis=0) + 0.1 * rng.normal(size=(runs * length, 16))
+    return np.clip(np.rint(30 * held), -127, 127).astype(np.int8)
+
+
+def test_a_run_is_held_against_runs_as_long_as_it_is():
+    """Held against runs of 32, as runs of 25 once were, half of them would have a p-value above .65."""
+    rng = np.random.default_rng(8)
+    held = Baseline(Reference(m=5000, scale=30, features=in_runs(rng, 200, 25)), seed=1)
+    stream = in_runs(rng, 4000, 25)
+    windows = [stream[at : at + 25] for at in rng.integers(len(stream) - 25, size=400)]
+    judged = [Summary(n=25, n_embedding=25, total=window.sum(axis=0, dtype=int)) for window in windows]
+    p_values = [strata.embedding(Stratum("b", 1, held, one, 25.0)).p_value for one in judged]
+    assert 0.42 < np.median(p_values) < 0.58
+
+
+def test_items_that_depend_on_each_other_know_less_and_it_is_said_how_well_the_level_is_known():
+    rng = np.random.default_rng(9)
+    alone = Baseline(Reference(m=4000, scale=30, features=in_runs(rng, 4000, 1)), seed=1)
+    runs = Baseline(Reference(m=4000, scale=30, features=in_runs(rng, 160, 25)), seed=1)
+    assert alone.independent == 4000 and 100 < runs.independent < 400
+    assert alone.level(0.05, 100, 100)[1] < 0.06
+    low, high = runs.level(0.05, 100, 100)
+    assert low < 0.045 < 0.055 < high

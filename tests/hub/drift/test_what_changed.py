@@ -96,10 +96,10 @@ def test_a_model_of_columns_alone_is_judged_by_them_at_the_stated_level(rng):
     assert found.kinds == ("covariate",) and found.judged.verdict == "drift"
     state, kinds = OverTime(), {"b": Kind(1, held)}
     for _ in range(30):
-        state.step({"a": {"b": counted(table(rng, 300))}}, kinds)
+        state.step({"a": {"b": counted(table(rng, 150))}}, kinds)
         assert not state.read(kinds).group.alarm
     for _ in range(10):
-        state.step({"a": {"b": counted(table(rng, 300, 0.2))}}, kinds)
+        state.step({"a": {"b": counted(table(rng, 150, 0.25))}}, kinds)
     assert state.read(kinds).group.alarm
 
 

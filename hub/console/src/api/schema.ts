@@ -1047,9 +1047,10 @@ export interface components {
         };
         /**
          * BundleCalibrationOut
-         * @description Of one bundle's reference. ``error``: why it cannot be used; all else is empty then. ``horizon``: spans that a
-         *     watch looks back over at most, for want of ``horizon_needed`` items; ``needed``: items that the promise asks of the
-         *     reference; ``words``: all of it, in sentences.
+         * @description Of one bundle's reference. ``error``: why it cannot be used; all else is empty then. ``independent``: items drawn
+         *     alone that know as much as its ``m``, by which the level of 5% is known to lie between ``level_low`` and
+         *     ``level_high``; ``horizon``: spans that a watch looks back over at most, for want of ``horizon_needed`` items;
+         *     ``needed``: items that the promise asks of the reference; ``words``: all of it, in sentences.
          */
         BundleCalibrationOut: {
             /**
@@ -1087,6 +1088,21 @@ export interface components {
              * @default 0
              */
             horizon_needed: number;
+            /**
+             * Independent
+             * @default 0
+             */
+            independent: number;
+            /**
+             * Level High
+             * @default 0
+             */
+            level_high: number;
+            /**
+             * Level Low
+             * @default 0
+             */
+            level_low: number;
             /**
              * M
              * @default 0

@@ -35,8 +35,13 @@ class Memory:
         """V(run) / V(block), at least 1: 1 where blocks are as long as the run."""
         return 1.0 if run <= block else max(1.0, self._variance(run) / max(self._variance(block), 1e-300))
 
+    @property
+    def time(self) -> float:
+        """Items that know as much about a mean as one drawn alone: V / c_0, at least 1 (Kass et al., 1998)."""
+        return max(1.0, self._variance(math.inf) / max(float(self._tapered[0]), 1e-300))
+
     def _variance(self, n: float) -> float:
-        lags = np.arange(1, min(len(self._tapered), math.ceil(n)))
+        lags = np.arange(1, len(self._tapered) if math.isinf(n) else min(len(self._tapered), math.ceil(n)))
         total = float(self._tapered[0]) + 2 * float(((1 - lags / n) * self._tapered[lags]).sum())
         return max(total, 0.1 * float(self._tapered[0]))
 
@@ -74,4 +79,7 @@ def _covariances(columns: Series) -> tuple[Vector, int]:
     lags = np.arange(0, min(2 * lag, furthest) + 1)
     taper = np.clip(2 * (1 - lags / max(2 * lag, 1)), 0, 1) if lag else np.ones(1)
     tapered: Vector = taper * covariances[lags]
+    if lag:  # the mean is the series' own: each autocovariance is too small by the variance of a mean of m items
+        weight = float(2 * taper.sum() - 1) / m
+        tapered += taper * (2 * float(tapered.sum()) - float(tapered[0])) / (m * max(1 - weight, 0.5))
     return tapered, lag

@@ -33,6 +33,10 @@ class Null:
         self.mean = float(self._draws.mean())
         self.deviation = float(self._draws.std())
 
+    def quantile(self, share: float) -> float:
+        """The value below which so large a share of the draws lies."""
+        return float(np.quantile(self._draws, share))
+
     def p_value(self, statistic: float) -> float:
         """Chance of a statistic at least as large where nothing drifted, within (0, 1]."""
         return float(self.p_values(np.array([statistic]))[0])

@@ -146,7 +146,8 @@ class Reference:
     def class_means(self) -> npt.NDArray[np.float64]:
         """Mean features of each predicted class [K, D]; a class never predicted has the mean of all."""
         assert self.classes is not None
-        return means_by_class(self.rows(), one_hot(self.classes, self.class_count), self.metric.mean)
+        totals = one_hot(self.classes, self.class_count).T @ self.rows()
+        return means_by_class(totals, self.class_counts, self.metric.mean)
 
     @cached_property
     def bins(self) -> npt.NDArray[np.int64]:
@@ -191,11 +192,12 @@ def one_hot(values: npt.NDArray[np.integer], count: int) -> npt.NDArray[np.float
 
 
 def means_by_class(
-    rows: npt.NDArray[np.float32], indicators: npt.NDArray[np.float32], default: npt.NDArray[np.float64]
+    totals: npt.NDArray[np.floating], counts: npt.NDArray[np.number], default: npt.NDArray[np.float64]
 ) -> npt.NDArray[np.float64]:
-    """Mean row of each class [K, D], by ``indicators`` [m, K]; ``default`` [D] for a class without rows."""
-    n = indicators.sum(axis=0)[:, None]
-    means: npt.NDArray[np.float64] = np.where(n > 0, (indicators.T @ rows) / np.maximum(n, 1), default)
+    """Mean row of each class [K, D], from their sums [K, D] and ``counts`` [K]; ``default`` [D] for a class without
+    rows."""
+    n = counts[:, None]
+    means: npt.NDArray[np.float64] = np.where(n > 0, totals / np.maximum(n, 1), default)
     return means.astype(np.float64)
 
 
