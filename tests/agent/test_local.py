@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from agent_builders import CLASSES, MODEL, SIDE, WIDTH, Bundle, HubKey, make_bundle, write_blobs
+from agent_builders import CLASSES, MODEL, SIDE, WIDTH, Bundle, HubKey, make_bundle, wait_for, write_blobs
 
 from edgewise_agent import LocalModel
 from edgewise_agent.runtimes import open_runtime
@@ -59,6 +59,23 @@ def test_reports_a_window_with_what_it_saw(key: HubKey, tmp_path: Path) -> None:
     counters = window.counters
     assert (counters.inferences, counters.out_of_bounds, counters.refused, counters.labelled) == (82, 2, 1, 1)
     assert set(window.sketches) == {"latency", "classes", "confidence", "embedding", "labels"}
+
+
+def test_a_label_of_a_window_that_is_over_is_reported_too(key: HubKey, tmp_path: Path) -> None:
+    install(tmp_path, make_bundle(key, 1))
+    windows: list[WindowClosed] = []
+    model = LocalModel(tmp_path, MODEL, window_s=0.01, report=windows.append)
+    model.infer({"image": IMAGE}, id="a")
+
+    def over() -> bool:
+        model.infer({"image": IMAGE})
+        return bool(windows)
+
+    wait_for(over, "the window is over")
+    assert model.label("a/0", 0)
+    model.close()
+    (late,) = [window for window in windows if window.counters.late]
+    assert late.counters.labelled == 1 and late.sketches.keys() == {"labels"} and late.ended_s is not None
 
 
 def test_refresh_takes_the_version_that_is_active_now(key: HubKey, tmp_path: Path) -> None:

@@ -126,10 +126,10 @@ class LocalModel:
         return ServedModel(model, collector, Busy(), sampling=False, policy=self._policy)
 
     def _poll(self, served: ServedModel, *, last: bool = False) -> None:
-        window = served.collector.poll(time.monotonic(), time.time(), last=last)
-        if self._report is None:
+        now, clock = time.monotonic(), time.time()
+        window = served.collector.poll(now, clock, last=last)
+        if self._report is None or (window is None and not last):
             return
-        closed = served.feedback.poll(None, time.monotonic(), time.time(), self._window_s, last=last)
-        for one in (window, *closed):
+        for one in (window, *served.feedback.poll(None, now, clock, self._window_s, last=True)):
             if isinstance(one, WindowClosed):
                 self._report(one)
