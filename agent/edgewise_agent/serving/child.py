@@ -104,6 +104,7 @@ class Child:
 
             self._models = Models(load, self._say)
             runtimes = self._models.open()
+            _give_back()
         self._say(Ready(runtimes=runtimes, rss=rss()))
 
     def _serve(self) -> None:
@@ -163,6 +164,13 @@ def _die_with_supervisor() -> None:
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
         with contextlib.suppress(OSError):
             Path("/proc/self/oom_score_adj").write_text("500")
+
+
+def _give_back() -> None:
+    """glibc: the memory that loading left behind, since a model's file was read beside its weights: 14 of 69 MB."""
+    if sys.platform == "linux":
+        with contextlib.suppress(AttributeError):  # another libc
+            ctypes.CDLL(None).malloc_trim(0)
 
 
 def main() -> None:
