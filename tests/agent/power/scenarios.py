@@ -268,8 +268,13 @@ def _message(mark: int) -> Callable[[int, int], bytes]:
     return build
 
 
+PIP = 0
+"""No release: what pip installed."""
+
+
 class OwnUpdate:
-    """The agent's own update: what starts is the release before or the one on trial, and each of its files is whole."""
+    """The agent's own update: what starts is the release before or the one on trial, and each of its files is whole;
+    once no release is wished for, what pip installed."""
 
     name, outside = "the agent's own update", ()
 
@@ -308,6 +313,9 @@ class OwnUpdate:
         for _ in range(slots.MAX_STARTS + 1):
             self._launch(folder, disk)
         note((2,))
+        note((2, PIP))
+        own.OwnUpdate(disk, folder, BlobStore(Disk(), folder.parent / "blobs"), {SLOT_VARIABLE: "b"}).leave()
+        note((PIP,))
 
     def facts(self, notes: Sequence[Any]) -> tuple[int, ...]:
         return notes[-1] if notes else (1,)
@@ -317,6 +325,8 @@ class OwnUpdate:
         kept = slots.load(folder)
         broken = []
         for slot in {slots.starts(kept, 0), kept.active}:
+            if slot == slots.BASE and PIP in facts:
+                continue
             release = kept.release(slot)
             if release is None or release.version not in facts:
                 broken.append(f"slot {slot} starts, which holds {release}; expected {facts}")
