@@ -82,6 +82,12 @@ def _show_history(found: DriftGroup) -> None:
 def _changes(judgement: Judgement) -> list[str]:
     """What else there is to say of it: since when, which devices, what changed."""
     lines = []
+    if judgement.watch is not None:
+        spans = "the last span" if judgement.watch.horizon == 1 else f"the last {judgement.watch.horizon} spans"
+        lines.append(
+            f"over time: looked back over {spans}, about {judgement.watch.n:,.0f} inferences: "
+            f"{judgement.watch.score:.1f}, an alarm at {judgement.watch.limit:.1f}"
+        )
     if judgement.since is not None:
         lines.append(f"since {ago(judgement.since.at)} (between {ago(judgement.since.earliest)} and now)")
     named = [device.device for device in judgement.devices if device.named]

@@ -40,6 +40,8 @@ export type Judgement = Schemas["JudgementOut"];
 export type DeviceHistory = Schemas["DeviceHistoryOut"];
 export type PanelReading = Schemas["PanelReading"];
 export type Alert = Schemas["AlertOut"];
+export type Calibration = Schemas["CalibrationOut"];
+export type BundleCalibration = Schemas["BundleCalibrationOut"];
 export type GroupAccuracy = Schemas["GroupAccuracy"];
 
 export type SampleRequest = Schemas["SampleRequestOut"];

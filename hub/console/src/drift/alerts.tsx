@@ -6,6 +6,8 @@ import { Mark, stateWords } from "../parts/marks";
 import { Trouble } from "../parts/notices";
 import { Section } from "../parts/page";
 import { Time } from "../parts/time";
+import { pageOf } from "./calibration";
+import { errorRate } from "./trust";
 
 const MOST = 8;
 
@@ -31,12 +33,23 @@ export function Alerts({ model }: { model: string }) {
 
 function AlertLine({ alert }: { alert: Alert }) {
   const state = alert.closed_at === null ? "open" : "closed";
+  const rate = errorRate(alert);
   return (
     <li className={`alert ${state}`}>
       <Mark state={state} />
       <p>
         {alert.group && !alert.summary.includes(alert.group) && <b>{alert.group}: </b>}
         {alert.summary}
+        {rate && (
+          <span className="alert-rate">
+            {rate}{" "}
+            {alert.calibration && (
+              <a href={pageOf(alert.calibration.job)} target="_blank" rel="noreferrer">
+                How that was measured
+              </a>
+            )}
+          </span>
+        )}
       </p>
       <span className="muted">
         {stateWords(state)} <Time at={alert.closed_at ?? alert.opened_at} />

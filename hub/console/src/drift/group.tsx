@@ -126,7 +126,8 @@ function judgementFacts(now: Judgement): (readonly [string, string])[] {
 function watchWords(now: Judgement): string {
   if (!now.watch) return "not watched";
   const spans = now.watch.horizon === 1 ? "the last span" : `the last ${now.watch.horizon} spans`;
-  return `${spans}: ${number(now.watch.score)} of ${number(now.watch.limit)}${now.watch.alarm ? ", alarm" : ""}`;
+  const items = `about ${whole(Math.round(now.watch.n))} inferences`;
+  return `${spans}, ${items}: ${number(now.watch.score)} of ${number(now.watch.limit)}${now.watch.alarm ? ", alarm" : ""}`;
 }
 
 function evidenceWords(now: Judgement): string {

@@ -13,6 +13,7 @@ import { Alerts } from "./alerts";
 import type { Ranges } from "./charts";
 import { GroupCard } from "./group";
 import { Answers } from "./answers";
+import { CalibrationOf } from "./calibration";
 import { accuracyRange, evidenceTop, timeRange } from "./series";
 
 const HISTORY = 240;
@@ -66,6 +67,7 @@ function ModelDrift({ model, groups }: { model: string; groups: readonly DriftGr
           <GroupCard key={group.group} group={group} ranges={ranges} />
         ))}
       </div>
+      <CalibrationOf model={model} />
       <Answers model={model} />
       <Section title="Served, by group and version">
         <Served model={model} />
