@@ -574,12 +574,13 @@ class DeviceWatch(Resource, frozen=True, kw_only=True):
 
 
 class BrokenInputs(Resource, frozen=True, kw_only=True):
-    """``count`` of ``n`` inputs have something against them."""
+    """``count`` of ``n`` inputs have something against them, above all those ``features``."""
 
     problem: Literal["refused", "nonfinite_inputs", "out_of_bounds", "nonfinite_outputs", "errors"]
     count: int
     n: int
     words: str
+    features: list[str] = []
 
 
 class ChangedClass(Resource, frozen=True, kw_only=True):

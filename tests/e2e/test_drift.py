@@ -1,7 +1,8 @@
-"""Drift is seen in the group that drifted, and in no other."""
+"""Drift is seen in the group that drifted, and in no other; and where in the embedding space."""
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 pytestmark = pytest.mark.e2e
@@ -20,11 +21,14 @@ def test_drift_is_found_in_the_right_group_and_nowhere_in_five_undrifted_runs(ne
         current = world.client.drift.show(model="clusters", group=group)[0].current
         return (current.span_end, current) if current and current.verdict != "wait" else None
 
-    def run(seed, shift_in=None):
-        """Feed 400 inputs a group; give each group's next judgement."""
+    def run(seed, shift_in=None, often_in=None):
+        """Feed 400 inputs a group, shifted in one, half of them of class 2 in another; give each group's next
+        judgement."""
         before = {group: (judged(group) or (0.0, None))[0] for group in GROUPS}
         for offset, group in enumerate(GROUPS):
-            inputs, _ = models.draw(400, seed=1000 * seed + offset, shift=0.6 if group == shift_in else 0.0)
+            inputs, labels = models.draw(2000, seed=1000 * seed + offset, shift=0.6 if group == shift_in else 0.0)
+            if group == often_in:
+                inputs = np.stack([inputs[labels == 2][:400], inputs[labels != 2][:400]], axis=1).reshape(800, -1)
             for i in range(0, 400, 8):
                 status, _ = world.agents[f"camera-{group[-1]}"].infer("clusters", inputs[i : i + 8].tolist())
                 assert status == 200
@@ -45,3 +49,9 @@ def test_drift_is_found_in_the_right_group_and_nowhere_in_five_undrifted_runs(ne
     assert judgements["district-a"].verdict == judgements["district-c"].verdict == "quiet"
     alert = world.until("an alert opens", lambda: next(iter(world.client.alerts.list(open=True)), None))
     assert alert.group == "district-b"
+
+    grown = run(100, often_in="district-c")["district-c"]
+    assert grown.verdict == "label-shift", grown.words
+    most = max(grown.clusters, key=lambda cluster: cluster.share - cluster.reference)
+    assert most.share > 1.3 * most.reference and most.classes[0][0] == 2, "the place in the embedding space is named"
+    assert next(one for one in grown.changed if one.index == 2).share > 0.4

@@ -525,12 +525,13 @@ class DeviceWatchOut(BaseModel):
 
 
 class BrokenOut(BaseModel):
-    """Inputs with something against them, beyond what is tolerated: ``count`` of ``n``."""
+    """Inputs with something against them, beyond what is tolerated: ``count`` of ``n``, above all of ``features``."""
 
     problem: Literal["refused", "nonfinite_inputs", "out_of_bounds", "nonfinite_outputs", "errors"]
     count: int
     n: int
     words: str
+    features: list[str] = []
 
 
 class ChangedOut(BaseModel):

@@ -63,7 +63,14 @@ def details_of(
         "watch": _watch(finding),
         "devices": _devices(finding),
         "quality": [
-            {"problem": each.problem, "count": each.count, "n": each.n, "words": each.words} for each in finding.broken
+            {
+                "problem": each.problem,
+                "count": each.count,
+                "n": each.n,
+                "features": list(each.features),
+                "words": each.words,
+            }
+            for each in finding.broken
         ],
         "changed": [
             {"index": each.index, "residual": each.residual, "share": each.share, "reference": each.reference}

@@ -65,6 +65,8 @@ def check(window: Window, spec: SketchSpec) -> None:
     most = MAX_ITEMS * (window.last - window.first + 1)
     if tried + counters.refused + counters.nonfinite_inputs > most or counters.labelled > most:
         raise WireError(f"expected at most {most} items in a window, got more", code="absurd")
+    if any(items > most for features in window.quality.values() for items in features.values()):
+        raise WireError(f"expected at most {most} items of a feature in a window, got more", code="absurd")
     if counters.correct > counters.labelled:
         raise WireError(f"{counters.correct} correct of {counters.labelled} labelled", code="absurd")
     sketches = WindowSketches.decode(spec, window.sketches)
@@ -86,4 +88,5 @@ def columns(window: Window) -> dict[str, Any]:
         "spec": window.spec,
         "counters": msgspec.to_builtins(window.counters),
         "sketches": msgspec.msgpack.encode(window.sketches),
+        "quality": window.quality,
     }

@@ -119,7 +119,7 @@ class Monitor:
             judged,
             list(versus_rest.stratify(fleet, groups[group], kinds).values()),
             over_time.read(kinds),
-            quality.judge(watching.counters(span.windows), self._policy.alpha),
+            quality.judge(watching.counters(span.windows), self._policy.alpha, watching.features(span.windows)),
             {bundle: held.columns for bundle in kinds if (held := self._held.get(bundle)) is not None},
         )
         if judged.alarm:
@@ -248,12 +248,12 @@ class Monitor:
             sketches = WindowSketches.decode(held.spec, data)
         except (EdgewiseError, msgspec.DecodeError, UnicodeDecodeError) as error:
             log.debug("window %s %d/%d is not judged: %s", row.device_id, row.epoch, row.first, error)
-            return Seen(row.received_at, row.device_id, NO_BUNDLE, Summary.nothing(), row.counters)
+            return Seen(row.received_at, row.device_id, NO_BUNDLE, Summary.nothing(), row.counters, row.quality)
         counters = row.counters
         summary = Summary.of(
             sketches, int(counters.get("inferences", 0)), counters.get("labelled", 0), counters.get("correct", 0)
         )
-        return Seen(row.received_at, row.device_id, row.bundle, summary, counters)
+        return Seen(row.received_at, row.device_id, row.bundle, summary, counters, row.quality)
 
     def _kinds(self, hub: Hub, bundles: Iterable[str]) -> dict[str, Kind]:
         found = {bundle: self._hold(hub, bundle) for bundle in set(bundles) - {NO_BUNDLE}}

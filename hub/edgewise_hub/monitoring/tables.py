@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Index, LargeBinary, String
+from sqlalchemy import Index, LargeBinary, String, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from edgewise_hub.database import Base, OfTenant
@@ -26,7 +26,7 @@ class StreamRow(OfTenant):
 
 
 class WindowRow(StreamRow, Base):
-    """One window. ``sketches`` is MessagePack {name: bytes}."""
+    """One window. ``sketches`` is MessagePack {name: bytes}; ``quality``: problem -> feature -> items."""
 
     __tablename__ = "windows"
     model: Mapped[str] = mapped_column(String(64))
@@ -36,6 +36,7 @@ class WindowRow(StreamRow, Base):
     spec: Mapped[str] = mapped_column(String(64))
     counters: Mapped[dict[str, Any]]
     sketches: Mapped[bytes] = mapped_column(LargeBinary)
+    quality: Mapped[dict[str, Any]] = mapped_column(default=dict, server_default=text("'{}'"))
     __table_args__ = (
         Index("ix_windows_model", "tenant_id", "model", "version", "received_at"),
         Index("ix_windows_received_at", "tenant_id", "received_at"),

@@ -55,3 +55,14 @@ def counters(windows: Sequence[Seen]) -> dict[str, dict[str, int]]:
         for name, count in window.counters.items():
             own[name] = own.get(name, 0) + count
     return found
+
+
+def features(windows: Sequence[Seen]) -> dict[str, dict[str, int]]:
+    """Problem of the wire -> feature -> items."""
+    found: dict[str, dict[str, int]] = {}
+    for window in windows:
+        for problem, counts in window.quality.items():
+            own = found.setdefault(problem, {})
+            for name, count in counts.items():
+                own[name] = own.get(name, 0) + count
+    return found

@@ -57,9 +57,10 @@ class Fleet:
             )
         )  # fmt: skip
 
-    def send(self, slipped=(), bundle=BUNDLE, spec=None, by=(25, 0.6), counters=None):
+    def send(self, slipped=(), clock=0.0, bundle=BUNDLE, spec=None, by=(25, 0.6), counters=None, quality=None):
         """One window of every device, received a second after each other. ``by``: degrees and light of those slipped;
-        ``counters``: of the slipped, beside the usual."""
+        ``counters``: of the slipped, beside the usual; ``quality``: of the slipped, feature by feature; ``clock``:
+        seconds by which the devices' clocks are wrong."""
         self._sequence += 1
         with self.hub.database.write() as session:
             for group, devices in GROUPS.items():
@@ -71,10 +72,11 @@ class Fleet:
                     self.now += 1
                     session.add(
                         WindowRow(
-                            device_id=device, epoch=1, first=self._sequence, last=self._sequence, start=self.now,
-                            duration=STEP, model="digits", version=1, bundle=bundle, duty="active",
-                            spec=spec or self.spec, counters=counted,
+                            device_id=device, epoch=1, first=self._sequence, last=self._sequence,
+                            start=self.now + clock, duration=STEP, model="digits", version=1, bundle=bundle,
+                            duty="active", spec=spec or self.spec, counters=counted,
                             sketches=msgspec.msgpack.encode(sketches.encode()), size=900, received_at=self.now,
+                            quality=(quality or {}) if group in slipped else {},
                         )
                     )  # fmt: skip
         self.now += STEP
@@ -200,17 +202,45 @@ def test_prometheus_reads_each_groups_newest_judgement_and_what_is_open(fleet):
 
 def test_broken_inputs_are_told_first_and_are_no_drift(fleet):
     broken = {"refused": 400, "nonfinite_inputs": 3}
+    features = {
+        "wrong_dtype": {"pressure": 380, "speed[3]": 15},
+        "dropped_inputs": {"pressure": 5},
+        "missing": {"x": 3},
+    }
     fleet.send()
     fleet.tick()
-    fleet.send(slipped={"district-b"}, counters=broken)
+    fleet.send(slipped={"district-b"}, counters=broken, quality=features)
     fleet.tick()
     [alert] = fleet.alerts()
     assert (alert.kind, alert.group, fleet.judgements()[-1].verdict) == ("data-quality", "district-b", "data-quality")
     assert "800 of 1,006 inputs did not fit the model's signature" in alert.summary
+    assert "(above all pressure)" in alert.summary
+    assert fleet.judgements()[-1].details["quality"][0]["features"] == ["pressure"]
     for _ in range(3):
         fleet.send()
         fleet.tick()
     assert fleet.alerts()[0].closed_at is not None
+
+
+def test_devices_whose_clocks_jump_are_judged_by_when_the_hub_heard_of_them(fleet):
+    for clock in (0.0, -START, 40 * 366 * 86400.0, 3600.0, -3600.0):
+        fleet.send(clock=clock)
+        fleet.tick()
+    found = fleet.judgements()
+    assert [judgement.verdict for judgement in found] == ["quiet"] * 5
+    assert sum(judgement.n for judgement in found) == 5 * 2 * ITEMS and fleet.alerts() == []
+
+
+def test_a_hub_whose_clock_is_set_back_raises_no_alarm_and_judges_again_once_it_has_caught_up(fleet):
+    fleet.send()
+    fleet.tick()
+    fleet.now -= 5 * STEP
+    for _ in range(8):
+        fleet.send()
+        fleet.tick()
+    found = fleet.judgements()
+    assert {judgement.verdict for judgement in found} == {"quiet"} and fleet.alerts() == []
+    assert len(found) > 1 and found[-1].span_end > found[0].span_end
 
 
 def test_labels_that_show_more_errors_are_concept_drift_though_inputs_look_the_same(fleet):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 import pytest
-from cameras import EPOCH, MODEL, OTHER_PROFILE, Cameras, inbound
+from cameras import EPOCH, MODEL, OTHER_PROFILE, SPEC, Cameras, inbound
 from sqlalchemy import func, select
 
 from edgewise.sketch import WindowSketches
@@ -105,6 +105,23 @@ def test_a_refused_window_is_not_kept_and_does_not_hold_the_ack_back(cameras: Ca
     assert stored(cameras) == 1
 
 
+def full(count: int) -> dict[str, bytes]:
+    """Sketches with so much in every counter that has a place for it."""
+    sketches = WindowSketches(SPEC)
+    for part in sketches.parts.values():
+        part.values[:] = count
+    return sketches.encode()
+
+
+def test_counters_beyond_what_a_sketch_may_hold_are_damage(cameras: Cameras, version: int) -> None:
+    """A device whose counters ran over sends them as they are: nothing is kept, and its later windows count."""
+    outcome = cameras.send(
+        cameras.window("cam-1", version, sketches=full(2**53 - 1)), cameras.window("cam-1", version), sender="cam-1"
+    )
+    assert [refusal.code for refusal in outcome.refusals] == ["bad-sketch"]
+    assert acked(outcome) == {"cam-1": 2} and stored(cameras) == 1
+
+
 @pytest.mark.parametrize(
     "changes",
     [
@@ -115,6 +132,9 @@ def test_a_refused_window_is_not_kept_and_does_not_hold_the_ack_back(cameras: Ca
         {"start": float("inf")},
         {"counters": Counters(inferences=2**50)},
         {"counters": Counters(inferences=100, labelled=1, correct=2)},
+        {"counters": Counters(inferences=2**53 - 1, errors=2**53 - 1, refused=2**53 - 1)},
+        {"quality": {"missing": {"x": 2**53 - 1}}},
+        {"counters": Counters(inferences=1), "sketches": full(2**40)},
     ],
 )
 def test_numbers_that_cannot_be_are_refused(cameras: Cameras, version: int, changes: dict[str, object]) -> None:

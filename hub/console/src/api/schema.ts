@@ -1007,11 +1007,16 @@ export interface components {
         };
         /**
          * BrokenOut
-         * @description Inputs with something against them, beyond what is tolerated: ``count`` of ``n``.
+         * @description Inputs with something against them, beyond what is tolerated: ``count`` of ``n``, above all of ``features``.
          */
         BrokenOut: {
             /** Count */
             count: number;
+            /**
+             * Features
+             * @default []
+             */
+            features: string[];
             /** N */
             n: number;
             /**

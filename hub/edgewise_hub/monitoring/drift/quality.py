@@ -9,9 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Literal
 
 from scipy import stats
+
+from edgewise.wire import windows as wire
 
 Problem = Literal["refused", "nonfinite_inputs", "out_of_bounds", "nonfinite_outputs", "errors"]
 
@@ -33,26 +36,40 @@ WORDS: dict[Problem, str] = {
     "errors": "failed in the runtime",
 }
 MIN_ITEMS = 20
+NAMED = 3
+"""Features named for one problem."""
+OF_WIRE: dict[Problem, tuple[wire.Problem, ...]] = {
+    "refused": ("unknown_inputs", "dropped_inputs", "wrong_shape", "wrong_dtype"),
+    "nonfinite_inputs": ("not_finite", "missing"),
+    "out_of_bounds": ("out_of_bounds",),
+}
+"""What devices say of single features, by the problem that it is a part of."""
 
 
 @dataclass(frozen=True)
 class Broken:
-    """One problem beyond what is tolerated: so many of ``n`` items, and the p-value."""
+    """One problem beyond what is tolerated: so many of ``n`` items, the p-value, and the features that have it most."""
 
     problem: Problem
     count: int
     n: int
     p_value: float
+    features: tuple[str, ...] = ()
 
     @property
     def words(self) -> str:
         """One sentence without a subject."""
-        return f"{self.count:,} of {self.n:,} inputs {WORDS[self.problem]}"
+        where = f" (above all {', '.join(self.features)})" if self.features else ""
+        return f"{self.count:,} of {self.n:,} inputs {WORDS[self.problem]}{where}"
 
 
-def judge(counters: Mapping[str, Mapping[str, int]], alpha: float) -> list[Broken]:
+def judge(
+    counters: Mapping[str, Mapping[str, int]],
+    alpha: float,
+    features: Mapping[str, Mapping[str, int]] = MappingProxyType({}),
+) -> list[Broken]:
     """What is broken, worst first. ``counters``: device -> the names of ``wire.windows.Counters`` -> counts of a
-    span."""
+    span; ``features``: problem of the wire -> feature -> items."""
     found = []
     for problem, tolerated in TOLERATED.items():
         each = {device: (counts.get(problem, 0), _tried(counts)) for device, counts in counters.items()}
@@ -63,8 +80,18 @@ def judge(counters: Mapping[str, Mapping[str, int]], alpha: float) -> list[Broke
             worst = max(each, key=lambda device: each[device][0] - tolerated * each[device][1])
             p_value = max(p_value, _p_value(count - each[worst][0], n - each[worst][1], tolerated))
         if n >= MIN_ITEMS and p_value < alpha / len(TOLERATED):
-            found.append(Broken(problem, count, n, p_value))
+            found.append(Broken(problem, count, n, p_value, _worst(problem, features)))
     return sorted(found, key=lambda broken: (broken.p_value, -broken.count))
+
+
+def _worst(problem: Problem, features: Mapping[str, Mapping[str, int]]) -> tuple[str, ...]:
+    """Those with most items: at least a tenth of what the first has."""
+    counts: dict[str, int] = {}
+    for part in OF_WIRE.get(problem, ()):
+        for name, count in features.get(part, {}).items():
+            counts[name] = counts.get(name, 0) + count
+    ranked = sorted(counts, key=lambda name: (-counts[name], name))[:NAMED]
+    return tuple(name for name in ranked if 10 * counts[name] >= counts[ranked[0]] > 0)
 
 
 def _tried(counts: Mapping[str, int]) -> int:

@@ -10,13 +10,15 @@ from edgewise_hub.monitoring.drift.summary import Summary
 
 
 class Seen(NamedTuple):
-    """One window, summed up. ``at``: when the hub received it; ``counters``: of the wire's names."""
+    """One window, summed up. ``at``: when the hub received it; ``counters``: of the wire's names; ``quality``: problem
+    -> feature -> items, likewise."""
 
     at: float
     device: str
     bundle: str
     summary: Summary
     counters: Mapping[str, int] = MappingProxyType({})
+    quality: Mapping[str, Mapping[str, int]] = MappingProxyType({})
 
 
 def cut(windows: Sequence[Seen], limits: Mapping[str, int], min_n: int) -> int:
