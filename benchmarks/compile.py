@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import shutil
 import sys
 import tempfile
 import time
@@ -221,7 +222,8 @@ def _ours(name: str, budget: Budget, task: Task, out: Path, cache: Path, bar: Pr
 
 def _pruned(task: Task, out: Path, cache: Path) -> Row:
     """Channels cut, and nothing else: still fp32."""
-    out.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(out, ignore_errors=True)  # an earlier run's
+    out.mkdir(parents=True)
     started = time.monotonic()
     opened = open_source(_source(task, out), out)
     source = Origin("the source", "onnx", opened.traits)
