@@ -12,22 +12,18 @@ import report
 from compile_tasks import ALL, TASKS, UNEVEN, Task
 
 BASE, INT8 = "ORT fp32", "ours, int8"
-GAPS = """What is missed, and what was tried:
+GAPS = """Where a budget is missed, and what was tried:
 
 - *mlp's latency.* Of so few weights nearly all of what is measured is the call itself, which no technique shortens.
   LiteRT's call is the shorter one, but per-channel scales with their 64-bit zero points make its int8 file too large,
   and older runtimes refuse a file without them; so the budget's size decides for onnxruntime with 8-bit weights.
-- *MiniLM's small column.* The embedding table is three quarters of the weights: 4 bits for all other weights lose more
-  than 1.5 points of cosine without training (`docs/passes.md`) and leave a file above a sixth. Training it is long on
-  one core and was left out; a 4-bit table with scales by block was not tried.
 - *dscnn.* int8 alone gains little there (depthwise layers, a first layer of one channel): it is pruning that helps.
 - *uneven.* In int8 its accuracy is back, by equalization; faster it is not: of so small depthwise layers the integer
   kernels take longer than float. Asked for speed as well, the compiler stays in float.
 
-How far to trust it: the rows of MiniLM, `uneven` and ResNet-8 come from runs that were interrupted and gone on with;
-their peers' minutes are the times of the files. All models of a task were timed together all the same. The row of the
-pruned ResNet-8 is one setting of the pass, longer trained than the default: a first one, 4.1x fewer multiply-adds, lost
-1.06 points."""
+How far to trust it: the accuracy of what is trained or pruned by measured latency differs from run to run. The row of
+the pruned ResNet-8 is one setting of the pass, its last recovery longer than the default: 14 epochs in place of 24 lost
+.48 points in one run (3.73x fewer multiply-adds) and .57 in another, which cut further (4.82x)."""
 
 
 class Row(msgspec.Struct, kw_only=True):

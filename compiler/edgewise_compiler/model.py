@@ -108,6 +108,17 @@ class Model:
                     code="bad-data",
                 )
 
+    def shapes(self, data: Data) -> dict[str, tuple[int, ...]]:
+        """Shapes of the outputs of one item, by name, as the runtime gives them. Raises as ``answer``."""
+        data = data.take(slice(0, 1)).narrowed(
+            {tensor.name: np.dtype(NUMPY[tensor.datatype]) for tensor in self.inputs}
+        )
+        try:
+            outputs = self._runtime.infer(next(iter(data.feeds(self.ranks, 1))))
+        except RuntimeFailure as error:
+            raise CompileError(f"{self.path.name}: {one_line(error)}", code="cannot-load") from error
+        return {name: output.shape for name, output in outputs.items()}
+
     def answer(self, data: Data) -> Answers:
         """Run all items, in order. Raises CompileError (code ``bad-data`` or ``cannot-load``)."""
         data = data.narrowed({tensor.name: np.dtype(NUMPY[tensor.datatype]) for tensor in self.inputs})

@@ -238,3 +238,24 @@ def test_a_batch_that_is_fixed_at_one_is_taken_item_by_item(tiny, compiled, else
     assert bundle.report["items"] == 300 and bundle.report["metric_after"] > 0.9
     with np.load(bundle.files["smoke"]) as smoke:
         assert smoke["input"].shape == (1, 1, 8, 8)
+
+
+def test_a_shape_that_the_model_declares_wrongly_is_not_relied_on(tiny, compiled, elsewhere) -> None:
+    source = tiny()
+    model = onnx.load_model(str(source.model))
+    weights = {"first": np.array([0], np.int64), "rest": np.array([3, 2], np.int64)}
+    model.graph.initializer.extend(onnx.numpy_helper.from_array(array, name) for name, array in weights.items())
+    model.graph.node.extend(
+        [
+            onnx.helper.make_node("Shape", ["embedding"], ["sizes"]),
+            onnx.helper.make_node("Gather", ["sizes", "first"], ["items"]),
+            onnx.helper.make_node("Concat", ["items", "rest"], ["to"], axis=0),
+            onnx.helper.make_node("Reshape", ["embedding", "to"], ["grid"]),
+        ]
+    )
+    model.graph.output.append(onnx.helper.make_tensor_value_info("grid", onnx.TensorProto.FLOAT, ["batch", "other"]))
+    onnx.save_model(model, str(source.model))
+    [bundle] = compiled(source, [elsewhere])
+
+    assert any("output 'grid' is declared as [-1, -1], and an item's is [1, 3, 2]" in n for n in bundle.report["notes"])
+    assert next(one for one in bundle.manifest.outputs if one.name == "grid").shape == [-1, 3, 2]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,6 +78,11 @@ def _opened(
     onnx.save_model(proto, str(path))
     model = Model(path)
     notes = [f"{old!r} is called {new!r} from here on: names must travel" for old, new in renamed.items()]
+    read = read_data(source.data, model, renamed)
+    if wrong := redeclare(proto.graph, model.shapes(read.reference)):
+        notes += wrong
+        onnx.save_model(proto, str(path))
+        model = Model(path)
     scores = _named(model, source.scores, renamed) or model.scores
     if original is None:
         wanted = None if source.embedding is None else renamed.get(source.embedding, source.embedding)
@@ -84,7 +90,6 @@ def _opened(
     else:  # the file itself goes to the device: its outputs are those that it has
         embedding = _named(model, source.embedding, renamed) or model.embedding
     model = Model(path, named=(scores, embedding))
-    read = read_data(source.data, model, renamed)
     return Opened(
         model=path,
         traits=traits_of(proto),
@@ -100,6 +105,27 @@ def _opened(
         columns=read.columns,
         categorical=read.categorical,
     )
+
+
+def redeclare(graph: onnx.GraphProto, shapes: Mapping[str, tuple[int, ...]]) -> list[str]:
+    """Take back, in place, what the graph declares of its outputs and an item's answer (``shapes``) contradicts: passes
+    build on it, runtimes do not. Returns what was taken back, in words."""
+    said = []
+    for output in graph.output:
+        declared, got = output.type.tensor_type.shape, shapes[output.name]
+        dims = [dim.dim_value or -1 for dim in declared.dim]
+        if not output.type.tensor_type.HasField("shape"):
+            continue
+        if len(dims) == len(got) and all(want in (-1, size) for want, size in zip(dims, got, strict=True)):
+            continue
+        said.append(f"output {output.name!r} is declared as {dims}, and an item's is {list(got)}: not relied on")
+        kept = dims if len(dims) == len(got) else [-1] * len(got)
+        declared.ClearField("dim")
+        for want, size in zip(kept, got, strict=True):
+            dim = declared.dim.add()
+            if want == size:
+                dim.dim_value = size
+    return said
 
 
 def _named(model: Model, name: str | None, renamed: dict[str, str]) -> str | None:
