@@ -11,40 +11,41 @@ ROW, LEFT, WIDE = 22, 330, 380
 INK, MUTED, ACCENT, OTHER, BAD = "#1f2933", "#6b7785", "#2563a8", "#a8b3bf", "#b3261e"
 
 
-def draw(powers: dict[Any, float], own: Any, others: Any, false: dict[str, Any]) -> None:
+def draw(found: dict[str, Any], peers: dict[str, Any]) -> None:
     """drift-false-alarms.svg, drift-power.svg, drift-delay.svg."""
-    bars = [(f"Edgewise: {what}", share, True) for what, (share, _) in false.items()]
+    bars = [(f"Edgewise: {what}", share, True) for what, (share, _) in found["false"].items()]
+    bars.append(("Edgewise, the peers' reference: mnist, n = 50", found["panel as peers"]["false_alarms"], True))
     bars += [
         (f"{peer}: mnist, n = 50", each["false_alarms"], False)
-        for peer, each in others.items()
+        for peer, each in peers.items()
         if "false_alarms" in each
     ]
     _save("drift-false-alarms", "Undrifted windows that alarm at level .05", bars, 0.05, 1.0)
     bars = []
-    for (name, shift, n), share in powers.items():
+    for (name, shift, n), share in found["power"].items():
         if name == "mnist" and n == 50:
             bars.append((f"Edgewise: {shift}", share, True))
-            bars += [
-                (f"{peer}: {shift}", each["power"][shift], False)
-                for peer, each in others.items()
-                if shift in each.get("power", {})
-            ]
+            bars += _beside("power", shift, found["panel as peers"], peers)
     _save("drift-power", "Drifted windows of 50 items that alarm (MNIST)", bars, None, 1.0)
     bars = []
-    for shift, late in own["delay"].items():
+    for shift, late in found["watch"]["delay"].items():
         bars.append((f"Edgewise: {shift}", late, True))
-        bars += [
-            (f"{peer}: {shift}", each["delay"][shift], False)
-            for peer, each in others.items()
-            if each.get("delay", {}).get(shift) is not None
-        ]
-    _save(
-        "drift-delay",
-        "Items from the change to the alarm, one false alarm in 1,000 promised (MNIST; 1,000: not seen)",
-        bars,
-        None,
-        1000.0,
-    )
+        bars += _beside("delay", shift, found["watch as peers"], peers)
+    title = "Items from the change to the alarm, one false alarm in 1,000 promised (MNIST; 1,000: not seen)"
+    _save("drift-delay", title, bars, None, 1000.0)
+
+
+def _beside(what: str, shift: str, as_peers: dict[str, Any], peers: dict[str, Any]) -> list[tuple[str, float, bool]]:
+    """One shift's bars of those that have the peers' reference."""
+    everyone = [
+        ("Edgewise, the peers' reference", as_peers, True),
+        *((peer, each, False) for peer, each in peers.items()),
+    ]
+    return [
+        (f"{who}: {shift}", each[what][shift], own)
+        for who, each, own in everyone
+        if each.get(what, {}).get(shift) is not None
+    ]
 
 
 def _save(name: str, title: str, bars: list[tuple[str, float, bool]], limit: float | None, most: float) -> None:
