@@ -62,7 +62,8 @@ def _save(name: str, title: str, bars: list[tuple[str, float, bool]], limit: flo
         ink, fill = (INK, ACCENT) if is_ours else (MUTED, OTHER)
         parts.append(f'<text x="{LEFT - 8}" y="{y + 14}" text-anchor="end" fill="{ink}">{escape(label)}</text>')
         parts.append(f'<rect x="{LEFT}" y="{y + 3}" width="{long:.1f}" height="{ROW - 7}" fill="{fill}"/>')
-        parts.append(f'<text x="{LEFT + long + 6:.1f}" y="{y + 14}" fill="{INK}">{value:.3g}</text>')
+        figure = f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
+        parts.append(f'<text x="{LEFT + long + 6:.1f}" y="{y + 14}" fill="{INK}">{figure}</text>')
     if limit is not None:
         x = LEFT + WIDE * limit / most
         parts.append(f'<line x1="{x}" x2="{x}" y1="34" y2="{height - 12}" stroke="{BAD}" stroke-dasharray="4 3"/>')
