@@ -41,7 +41,7 @@ class Prune(Training):
     """Gives the same graph with narrower layers, trained to answer as before."""
 
     name = "prune"
-    version = 1
+    version = 2
     title = "prune channels"
     paper = "DepGraph: Fang et al. 2023, arXiv:2301.12900; importance: Theis et al. 2018, arXiv:1801.05787"
     needs = frozenset({"float32"})

@@ -7,6 +7,7 @@ measured (``latency``) or, where only multiply-adds are the goal, counted.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -29,6 +30,8 @@ from edgewise_compiler.training.widths import Cut, Goal, options, order, toward
 
 MAX_TABLES = 6
 """Tables of what cuts save that are made in one step."""
+SURE = 3.0
+"""Standard errors that a saving has to exceed."""
 FAR = 1.15
 """One table serves for several cuts while the goal is farther away than this; nearer, each cut is weighed anew."""
 CHECK_S = 1.0
@@ -203,6 +206,7 @@ class _Run:
 
 
 def saving(base: Timing, narrower: Timing) -> float:
-    """The share of the latency that is saved; zero where it is inside the noise."""
+    """The share of the latency that is saved; zero where it is inside the noise: of a dozen cuts in a table, one that
+    saves nothing would else be taken for one that does, and cost accuracy."""
     saved = base.ms - narrower.ms
-    return saved / base.ms if saved > base.noise_ms + narrower.noise_ms else 0.0
+    return saved / base.ms if saved > SURE * math.hypot(base.noise_ms, narrower.noise_ms) else 0.0
