@@ -25,6 +25,7 @@ from transfer_parts import finetunes, world
 PARTS = Path(__file__).parent / "transfer_parts"
 DEVICES, PROCESSES, SIZE, ROUNDS = 100, 4, 20 * 1024 * 1024, 3
 NEVER = 10**9
+DELTA, HTTP = "delta of an int8 fine-tune", "HTTP (uvicorn, FileResponse)"
 COLUMNS = ["how", "bytes of the blob", "time, s", "hub CPU, s", "broker CPU, s", "broker peak, MB", "bytes a device"]
 
 
@@ -40,8 +41,8 @@ def main(devices: int = DEVICES, rounds: int = ROUNDS) -> None:
         cases: dict[str, Any] = {
             "requested": lambda at: over_mqtt(at, devices, blob, None, NEVER),
             "broadcast": lambda at: over_mqtt(at, devices, blob, None, 4),
-            "delta of an int8 fine-tune": lambda at: over_mqtt(at, devices, tuned, models["base"], 4),
-            "HTTP (uvicorn, FileResponse)": lambda at: over_http(at, devices, blob),
+            DELTA: lambda at: over_mqtt(at, devices, tuned, models["base"], 4),
+            HTTP: lambda at: over_http(at, devices, blob),
         }
         taken: dict[str, list[list[float]]] = {case: [] for case in cases}
         for number in range(rounds):
@@ -57,7 +58,24 @@ def main(devices: int = DEVICES, rounds: int = ROUNDS) -> None:
             rows[-1][-1] = int(rows[-1][-1])
         for kind, methods in finetunes.compare(models).items():
             rows += [[f"delta, {kind}: {method}", size, "", "", "", "", made] for method, size, made in methods]
-    write("transfer", "A model to a fleet", _explanation(devices, rounds), COLUMNS, rows)
+    explanation = "\n\n".join((_explanation(devices, rounds), "\n".join(_goals({row[0]: row[1:] for row in rows}))))
+    write("transfer", "A model to a fleet", explanation, COLUMNS, rows)
+
+
+def _goals(found: dict[str, list[Any]]) -> list[str]:
+    """What was promised beside what came. ``found``: rows without their first column, by it."""
+    cast, http, tuned = found["broadcast"], found[HTTP], found[DELTA]
+    goals = [
+        ("broadcast takes no longer than HTTP", f"{cast[1]:.2f} s, HTTP {http[1]:.2f} s", cast[1] <= http[1]),
+        ("hub CPU of a broadcast at most 0.3 s", f"{cast[2]:.2f} s", cast[2] <= 0.3),
+        ("broker at most 60 MB", f"{cast[4]:.0f} MB", cast[4] <= 60),
+        (
+            "delta of an int8 fine-tune at most 8% of the file, at worst 15%",
+            f"{tuned[-1] / tuned[0]:.1%}",
+            tuned[-1] <= 0.08 * tuned[0],
+        ),
+    ]
+    return [f"- **{'met' if met else 'missed'}**: {goal}: {came}" for goal, came, met in goals]
 
 
 def over_mqtt(folder: Path, devices: int, model: Path, base: Path | None, cast_from: int) -> list[float]:

@@ -4,6 +4,8 @@ Rules that hold here:
 - the duties file changes before what it describes;
 - whatever ends a bundle's way on this device is one ``Failure``, recorded in the same write as what follows from it,
   and told to the hub.
+
+It is past 400 lines since what an action does, and what is left behind where it fails, are read together.
 """
 
 from __future__ import annotations
