@@ -25,11 +25,12 @@ test("a calibration is read as facts: rate, run length, smallest shifts, and wha
 });
 
 test("an alert quotes its stated rate, and the measured one where there is one", () => {
-  expect(errorRate(ALERT)).toBe("Such an alert is false at most once in 4,950 judgements.");
+  expect(errorRate(ALERT)).toMatch(/^An alert takes .* false at most once in 4,950 judgements\.$/);
   const quoted = { job: "j", version: 1, at: 1, profile: "p", false_alarms: RATE, promise: 100, run_length: 87, words: [] };
   const told = errorRate({ ...ALERT, calibration: { ...quoted, enough: false } }) ?? "";
   expect(told).toMatch(/4 of 80 undrifted spans alarm at 5% \(5\.0%\)\. The reference is too small/);
   expect(errorRate({ ...ALERT, details: {} })).toBe(undefined);
+  expect(errorRate({ ...ALERT, kind: "data-quality" })).toBe(undefined);
 });
 
 test("the newest version's calibration is shown", () => {

@@ -12,8 +12,10 @@ export function newest<T extends { version: number }>(found: readonly T[] | unde
 export function errorRate(alert: Alert): string | undefined {
   const stated = alert.details["false_alert_rate"];
   const said: string[] = [];
+  if (alert.kind === "data-quality") return undefined; // broken inputs are counted, not tested
   if (typeof stated === "number" && stated > 0) {
-    said.push(`Such an alert is false at most once in ${whole(Math.round(1 / stated))} judgements.`);
+    const rate = whole(Math.round(1 / stated));
+    said.push(`An alert takes one alarm that is all but certain, or several: it is false at most once in ${rate} judgements.`);
   }
   const measured = alert.calibration;
   if (measured) {
