@@ -21,9 +21,10 @@ GAPS = """Where a budget is missed, and what was tried:
 - *uneven.* In int8 its accuracy is back, by equalization; faster it is not: of so small depthwise layers the integer
   kernels take longer than float. Asked for speed as well, the compiler stays in float.
 
-How far to trust it: the accuracy of what is trained or pruned by measured latency differs from run to run. The row of
-the pruned ResNet-8 is one setting of the pass, its last recovery longer than the default: 14 epochs in place of 24 lost
-.48 points in one run (3.73x fewer multiply-adds) and .57 in another, which cut further (4.82x)."""
+How far to trust it: the accuracy of what is trained, or pruned by measured latency, differs from run to run. The row of
+the pruned ResNet-8 is one setting of the pass, its last recovery longer than the default (24 epochs). Three runs before
+it, two of them of 14 epochs, lost .48, .57 and .90 points: on a busy machine the pass cut up to 5.6x of the
+multiply-adds, of which the last saved nothing; it now asks for savings beyond three standard errors."""
 
 
 class Row(msgspec.Struct, kw_only=True):
