@@ -19,6 +19,7 @@ from pathlib import Path
 
 import msgspec
 
+from edgewise import decoding
 from edgewise.bundle import digest, unseal
 from edgewise.errors import EdgewiseError
 from edgewise.wire import topics
@@ -150,6 +151,7 @@ class Agent:
 
     def run(self) -> int:
         """Until ``request_stop``; returns the exit status: ``slots.RESTART`` asks for another release of the agent."""
+        decoding.ready()
         self._connection.start()
         self._notify.ready()
         while not self._stopping:

@@ -28,6 +28,7 @@ import uvicorn
 from fastapi import FastAPI
 from sqlalchemy import select
 
+from edgewise import decoding
 from edgewise.errors import EdgewiseError
 from edgewise_hub import migrations
 from edgewise_hub.api.app import create_app
@@ -88,6 +89,7 @@ def serve(settings: Settings, ready: Callable[[Ready], None]) -> None:
     """
     with ExitStack() as stack:
         os.umask(0o077)  # whatever the hub writes is for its owner alone
+        decoding.ready()
         stop = stack.enter_context(_signals())
         stack.enter_context(_lock(settings.data))
         listener = stack.enter_context(_listen(settings.host, settings.port))

@@ -22,6 +22,7 @@ from urllib.parse import quote, urlsplit
 import httpx
 import msgspec
 
+from edgewise.decoding import json_decoder
 from edgewise.errors import EdgewiseError, WireError
 from edgewise.resources import Event, Page, Resource
 from edgewise.sse import SseDecoder
@@ -249,7 +250,7 @@ class Transport:
 
     def _decode(self, answer: bytes, kind: type[T]) -> T:
         try:
-            return msgspec.json.decode(answer, type=kind)
+            return json_decoder(kind).decode(answer)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise HubError(
                 f"{self.url}: the answer is not one of an Edgewise hub that this build knows: {error}; "
@@ -269,7 +270,7 @@ class Transport:
     def _refusal(self, response: httpx.Response, answer: bytes) -> HubError:
         status = response.status_code
         try:
-            problem = msgspec.json.decode(answer, type=_Problem)
+            problem = json_decoder(_Problem).decode(answer)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             problem = _Problem()
         if status == HTTPStatus.UNAUTHORIZED:

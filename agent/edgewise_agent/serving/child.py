@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from edgewise import decoding
 from edgewise_agent.facts import rss
 from edgewise_agent.serving.channel import (
     Channel,
@@ -70,6 +71,7 @@ class Child:
 
     def run(self) -> None:
         """Until drained."""
+        decoding.ready()
         writer = threading.Thread(target=self._write, name="channel-writer", daemon=True)
         ticker = threading.Thread(target=self._tick, name="ticker", daemon=True)
         reader = threading.Thread(target=self._read, name="channel-reader", daemon=True)

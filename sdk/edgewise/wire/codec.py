@@ -12,6 +12,7 @@ from typing import Annotated, ClassVar, TypeVar
 
 import msgspec
 
+from edgewise.decoding import json_decoder, msgpack_decoder
 from edgewise.errors import WireError
 
 SCHEMA = 1
@@ -47,7 +48,7 @@ def decode_json(data: bytes, kind: type[M]) -> M:
     """Decode a control message. Raises WireError (code ``too-large``, ``bad-schema`` or ``bad-message``)."""
     _check_size(data, kind)
     try:
-        return _check_schema(msgspec.json.decode(data, type=kind))
+        return _check_schema(json_decoder(kind).decode(data))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise WireError(f"{kind.__name__}: {error}") from error
 
@@ -56,7 +57,7 @@ def decode_msgpack(data: bytes, kind: type[M]) -> M:
     """Decode a window, sample or block message. Raises WireError as ``decode_json`` does."""
     _check_size(data, kind)
     try:
-        return _check_schema(msgspec.msgpack.decode(data, type=kind))
+        return _check_schema(msgpack_decoder(kind).decode(data))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise WireError(f"{kind.__name__}: {error}") from error
 
