@@ -56,7 +56,7 @@ def staged(data: Path, main: str, within_s: float = 600.0) -> None:
 
 @pytest.mark.parametrize(
     ("main", "within_s", "code", "starts"),
-    [(CRASHES, 600.0, "crash-loop", 3), (HANGS, 600.0, "crash-loop", 3), (NEVER_CONFIRMS, 2.0, "not-confirmed", 1)],
+    [(CRASHES, 600.0, "crash-loop", 3), (HANGS, 600.0, "crash-loop", 3), (NEVER_CONFIRMS, 6.0, "not-confirmed", 1)],
     ids=["crashes", "hangs", "never confirms"],
 )
 def test_a_bad_release_is_taken_back(
