@@ -1,7 +1,8 @@
 """The supervisor: one loop that waits for an event or a timer, then observes, reconciles, acts and reports.
 
-It holds the connection, the store, the spools and the way back; runtimes and HTTP are in the serve child. Only this
-loop's thread touches any state. It must stay light: no numpy, no runtime is imported here.
+It holds the connection, the store, the spools and the way back; runtimes and HTTP are in the serve child (without
+a model there is none: ``serving/idle.py`` answers). Only this loop's thread touches any state. It must stay light: no
+numpy, no runtime is imported here.
 
 It is past 400 lines since every event of the device comes together here; what each means is decided elsewhere.
 """

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Literal
 
@@ -11,20 +10,15 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from edgewise_hub.api.auth import HubDep
-from edgewise_hub.api.errors import ApiError, not_found
+from edgewise_hub.api.changes import changed
+from edgewise_hub.api.errors import not_found
 from edgewise_hub.api.pages import Cursor, Limit, page
 from edgewise_hub.api.schemas import ExperimentDetail, ExperimentIn, ExperimentOut, NameStr, Page, PromoteIn
 from edgewise_hub.experiments import controller, view
-from edgewise_hub.experiments.errors import ExperimentError
 from edgewise_hub.experiments.tables import Experiment
-from edgewise_hub.fleet import desired
 from edgewise_hub.hub import Hub
-from edgewise_hub.rollouts.errors import RolloutError
 
 router = APIRouter(tags=["experiments"])
-
-_STATUS = {"bad-plan": 422, "unknown-version": 404}
-"""By code; the rest is 409: the request does not fit the state that things are in."""
 
 
 @router.post("/experiments", status_code=201)
@@ -90,17 +84,7 @@ def promote_experiment(experiment_id: str, body: PromoteIn, hub: HubDep) -> Expe
 
 
 def _change(hub: Hub, change: Callable[[Session, float], Experiment]) -> ExperimentDetail:
-    """One write transaction; what follows is published after it."""
-    try:
-        with hub.database.write() as session:
-            experiment = change(session, time.time())
-            session.flush()
-            shown = view.detail(session, hub, experiment)
-    except (ExperimentError, RolloutError) as error:
-        raise ApiError(str(error), status=_STATUS.get(error.code, 409), code=error.code) from error
-    desired.publish_pending(hub)
-    hub.events.publish("experiment", shown.id)
-    return shown
+    return changed(hub, change, view.detail, lambda shown: ("experiment", shown.id))
 
 
 def _find(session: Session, hub: Hub, experiment_id: str) -> Experiment:

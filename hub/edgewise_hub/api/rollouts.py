@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Literal
 
@@ -11,19 +10,15 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from edgewise_hub.api.auth import HubDep
-from edgewise_hub.api.errors import ApiError, not_found
+from edgewise_hub.api.changes import changed
+from edgewise_hub.api.errors import not_found
 from edgewise_hub.api.pages import Cursor, Limit, page
 from edgewise_hub.api.schemas import NameStr, Page, RolloutDetail, RolloutIn, RolloutOut
-from edgewise_hub.fleet import desired
 from edgewise_hub.hub import Hub
 from edgewise_hub.rollouts import controller, view
-from edgewise_hub.rollouts.errors import RolloutError
 from edgewise_hub.rollouts.tables import Rollout
 
 router = APIRouter(tags=["rollouts"])
-
-_STATUS = {"bad-plan": 422, "unknown-version": 404}
-"""By code; the rest is 409: the request does not fit the state that things are in."""
 
 State = Literal["running", "paused", "completed", "rolled-back", "aborted"]
 
@@ -92,17 +87,7 @@ def _by_hand(hub: Hub, rollout_id: str, act: Callable[[Session, Hub, Rollout, fl
 
 
 def _change(hub: Hub, change: Callable[[Session, float], Rollout]) -> RolloutDetail:
-    """One write transaction; what follows is published after it."""
-    try:
-        with hub.database.write() as session:
-            rollout = change(session, time.time())
-            session.flush()
-            shown = view.detail(session, hub, rollout)
-    except RolloutError as error:
-        raise ApiError(str(error), status=_STATUS.get(error.code, 409), code=error.code) from error
-    desired.publish_pending(hub)
-    hub.events.publish("rollout", shown.id)
-    return shown
+    return changed(hub, change, view.detail, lambda shown: ("rollout", shown.id))
 
 
 def _find(session: Session, hub: Hub, rollout_id: str) -> Rollout:
